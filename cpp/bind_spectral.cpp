@@ -1,0 +1,85 @@
+#include <pybind11/stl.h>
+
+#include "bind.hpp"
+#include "spectral.hpp"
+
+namespace convgmm {
+namespace {
+
+using OptionalArray = std::optional<Array<double>>;
+
+template <class T>
+spectral::Mixture checked_mixture(const Array<T>& coefficients, const Array<double>& multiplicities,
+                                  const Array<double>& spectra, const OptionalArray& weights) {
+  require(coefficients.ndim() == 2, "coefficients: expected (n, D)");
+  require(spectra.ndim() == 2 && extent(spectra, 0) > 0 && extent(spectra, 1) == extent(coefficients, 1),
+          "spectra: expected (K, D) with K > 0");
+  require(multiplicities.ndim() == 1 && extent(multiplicities, 0) == extent(coefficients, 1),
+          "multiplicities: expected (D,)");
+  require(!weights || (weights->ndim() == 1 && extent(*weights, 0) == extent(spectra, 0)), "weights: expected (K,)");
+  return {extent(spectra, 0), extent(spectra, 1), multiplicities.data(), spectra.data(),
+          weights ? weights->data() : nullptr};
+}
+
+template <class T>
+py::tuple expect(const Array<T>& coefficients, const Array<double>& multiplicities, const Array<double>& spectra,
+                 const Array<double>& weights, const OptionalArray& sample_weight, int n_threads) {
+  const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, OptionalArray(weights));
+  const std::size_t n = extent(coefficients, 0);
+  require(!sample_weight || (sample_weight->ndim() == 1 && extent(*sample_weight, 0) == n),
+          "sample_weight: expected (n,)");
+  const T* data = coefficients.data();
+  const double* weight = sample_weight ? sample_weight->data() : nullptr;
+  const spectral::Statistics statistics =
+      without_gil([&] { return spectral::expect(data, n, weight, mixture, n_threads); });
+  return py::make_tuple(
+      Array<double>(statistics.responsibility.size(), statistics.responsibility.data()),
+      Array<double>({mixture.n_components, mixture.n_coefficients}, statistics.power.data()),
+      statistics.log_likelihood);
+}
+
+template <class T>
+Array<T> log_density(const Array<T>& coefficients, const Array<double>& multiplicities, const Array<double>& spectra,
+                     int n_threads) {
+  const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, std::nullopt);
+  const std::size_t n = extent(coefficients, 0);
+  Array<T> out({n, mixture.n_components});
+  const T* data = coefficients.data();
+  T* result = out.mutable_data();
+  without_gil([&] { spectral::log_density(data, n, mixture, n_threads, result); });
+  return out;
+}
+
+template <class T>
+py::tuple posterior(const Array<T>& coefficients, const Array<double>& multiplicities, const Array<double>& spectra,
+                    const OptionalArray& weights, int n_threads) {
+  const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, weights);
+  const std::size_t n = extent(coefficients, 0);
+  Array<T> responsibilities({n, mixture.n_components});
+  Array<T> log_probability(n);
+  const T* data = coefficients.data();
+  T* gamma = responsibilities.mutable_data();
+  T* log_p = log_probability.mutable_data();
+  without_gil([&] { spectral::posterior(data, n, mixture, n_threads, gamma, log_p); });
+  return py::make_tuple(responsibilities, log_probability);
+}
+
+template <class T>
+void bind_for(py::module_& module) {
+  using namespace py::literals;
+  const auto coefficients = py::arg("coefficients").noconvert();
+  module.def("spectral_expect", &expect<T>, coefficients, "multiplicities"_a, "spectra"_a, "weights"_a,
+             "sample_weight"_a, "n_threads"_a);
+  module.def("spectral_log_density", &log_density<T>, coefficients, "multiplicities"_a, "spectra"_a, "n_threads"_a);
+  module.def("spectral_posterior", &posterior<T>, coefficients, "multiplicities"_a, "spectra"_a, "weights"_a,
+             "n_threads"_a);
+}
+
+}  // namespace
+
+void bind_spectral(py::module_& module) {
+  bind_for<float>(module);
+  bind_for<double>(module);
+}
+
+}  // namespace convgmm

@@ -1,0 +1,47 @@
+"""The C++ core, in the build for this processor's instruction set.
+
+``CONVGMM_ISA`` (v2, v3 or v4) forces a build.
+"""
+
+import importlib
+import os
+
+from . import _cpu
+from ._fftw import library_paths
+
+
+def _choose(built: list[str], supported: str, forced: str | None) -> str:
+    """Return the level to load: the forced one, or the highest built that the processor has.
+
+    Raises
+    ------
+    ImportError
+        If the forced level is unknown, not built or not supported, or if no build fits the processor.
+    """
+    fitting = [level for level in built if level <= supported]
+    if forced:
+        if forced not in built:
+            raise ImportError(f"CONVGMM_ISA={forced!r} is not a level of this build; it has {', '.join(built)}.")
+        if forced not in fitting:
+            raise ImportError(f"CONVGMM_ISA={forced!r} asks for more than this processor has ({supported or 'below v2'}).")
+        return forced
+    if not fitting:
+        raise ImportError(f"this processor is older than x86-64-v2; convgmm was built for {', '.join(built)}.")
+    return max(fitting)
+
+
+levels_built = _cpu.levels_built.split()
+level = _choose(levels_built, _cpu.processor_level(), os.environ.get("CONVGMM_ISA"))
+_chosen = importlib.import_module(f"{__package__}._core_{level}")
+
+compiler: str = _chosen.compiler
+eigen_version: str = _chosen.eigen_version
+fftw_version = _chosen.fftw_version
+half_spectrum = _chosen.half_spectrum
+spectral_expect = _chosen.spectral_expect
+spectral_log_density = _chosen.spectral_log_density
+spectral_posterior = _chosen.spectral_posterior
+squared_coefficients = _chosen.squared_coefficients
+thread_count = _chosen.thread_count
+
+_chosen.set_fftw_libraries(*map(str, library_paths()))

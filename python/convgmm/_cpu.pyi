@@ -1,0 +1,3 @@
+levels_built: str
+
+def processor_level() -> str: ...

@@ -1,0 +1,37 @@
+"""What this installation is made of."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from . import _core
+from ._fftw import library_paths
+
+_PACKAGES = ("numpy", "scikit-learn", "pyfftw", "tqdm", "matplotlib", "pooch", "pillow")
+
+
+def configuration() -> dict[str, str]:
+    """Return versions, compiler, instruction sets, FFTW's version and place, and the number of threads."""
+    facts = {
+        "convgmm": version("convgmm"),
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "compiler": _core.compiler,
+        "instruction sets": f"{' '.join(_core.levels_built)} built, {_core.level} in use",
+        "Eigen": _core.eigen_version,
+        "FFTW": _core.fftw_version(),
+        "FFTW found at": str(library_paths()[0]),
+        "threads": str(_core.thread_count(0)),
+    }
+    for package in _PACKAGES:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "not installed"
+    return facts
+
+
+def show_config() -> None:
+    """Print what this installation is made of: `configuration`, a line each."""
+    facts = configuration()
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:{width}}  {value}")

@@ -1,0 +1,113 @@
+"""Starting points for mixtures of circulant Gaussians.
+
+Samples are drawn through the cumulative weight over an order that their values alone decide, so that a start does not
+depend on the order of the samples, and a sample that is repeated counts like one with a larger weight.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+
+#: Samples drawn for each component. Measured with 50 iterations on 200,000 photograph patches of 16×16 and on the
+#: digits, 2026-11: five times as many gain nothing.
+_DRAWS_PER_COMPONENT = 100
+
+#: How many samples the mean spectrum counts for beside the single sample that a component starts from.
+_MEAN_COUNTS_FOR = 2.0
+
+#: Samples averaged for one component of the random start.
+_SAMPLES_PER_RANDOM_COMPONENT = 20
+
+
+def draw(
+    power: NDArray[Any], sample_weight: NDArray[np.float64] | None, n: int, rng: np.random.RandomState
+) -> NDArray[np.intp]:
+    """Draw n sample indices with replacement, in proportion to `sample_weight`, ordered by `power` (n_samples,)."""
+    order = np.argsort(power, kind="stable")
+    weight = np.ones(len(power)) if sample_weight is None else sample_weight[order]
+    cumulative = np.cumsum(weight)
+    chosen = np.searchsorted(cumulative, rng.uniform(size=n) * cumulative[-1], side="right")
+    return order[np.minimum(chosen, len(order) - 1)]
+
+
+def kmeans_plus_plus(
+    coefficients: NDArray[Any],
+    multiplicities: NDArray[np.float64],
+    power: NDArray[Any],
+    sample_weight: NDArray[np.float64] | None,
+    n_components: int,
+    floor: float,
+    rng: np.random.RandomState,
+    n_threads: int,
+) -> NDArray[np.float64]:
+    """Choose spectra that are far apart, as k-means++ does for means (Arthur and Vassilvitskii, SODA 2007).
+
+    Its squared distance becomes the log-likelihood that a sample lacks under the spectra chosen so far, compared with
+    its own spectrum: the Itakura–Saito divergence. A sample's own spectrum is its periodogram drawn towards the mean
+    spectrum at the sample's power, since a periodogram alone is far too rough. Each spectrum is the best of several
+    that are drawn in proportion to that distance.
+
+    Parameters
+    ----------
+    coefficients : ndarray of shape (n, D), float32 or float64
+        Squared coefficients.
+    multiplicities : ndarray of shape (D,)
+        Multiplicities of the frequencies.
+    power : ndarray of shape (n,)
+        Mean power of each sample per degree of freedom.
+    sample_weight : ndarray of shape (n,) or None
+        Weights.
+    n_components : int
+        Number of spectra, K.
+    floor : float
+        Least value of a spectrum.
+    rng : RandomState
+        Source of the draws.
+    n_threads : int
+        Threads for the densities.
+
+    Returns
+    -------
+    spectra : ndarray of shape (K, D), float64
+    """
+    chosen = draw(power, sample_weight, _DRAWS_PER_COMPONENT * n_components, rng)
+    drawn = np.ascontiguousarray(coefficients[chosen])
+    mean = np.maximum(drawn.mean(axis=0, dtype=np.float64), floor)
+    scale = power[chosen].astype(np.float64)[:, None] / (mean @ multiplicities / multiplicities.sum())
+    own = np.maximum((drawn + _MEAN_COUNTS_FOR * scale * mean) / (1 + _MEAN_COUNTS_FOR), floor)
+    own_density = -0.5 * (
+        (drawn / own) @ multiplicities + np.log(own) @ multiplicities + multiplicities.sum() * np.log(2 * np.pi)
+    )
+    n_trials = 2 + int(np.log(n_components))
+    spectra = np.empty((n_components, coefficients.shape[1]))
+    best = np.full(len(drawn), -np.inf)
+    for k in range(n_components):
+        lacking = np.maximum(own_density - best, 0) if k else np.ones(len(drawn))
+        cumulative = np.cumsum(lacking)
+        if not cumulative[-1] > 0:  # fewer distinct samples than components: any will do
+            cumulative = np.arange(1.0, len(drawn) + 1)
+        trials = np.searchsorted(cumulative, rng.uniform(size=n_trials) * cumulative[-1], side="right")
+        trials = np.minimum(trials, len(drawn) - 1)
+        density = _core.spectral_log_density(drawn, multiplicities, np.ascontiguousarray(own[trials]), n_threads)
+        improved = np.maximum(best[:, None], density)
+        winner = improved.sum(axis=0, dtype=np.float64).argmax()
+        best = improved[:, winner].astype(np.float64)
+        spectra[k] = own[trials[winner]]
+    return spectra
+
+
+def random_averages(
+    coefficients: NDArray[Any],
+    power: NDArray[Any],
+    sample_weight: NDArray[np.float64] | None,
+    n_components: int,
+    floor: float,
+    rng: np.random.RandomState,
+) -> NDArray[np.float64]:
+    """Average the squared coefficients of a few random samples for each component; (K, D)."""
+    chosen = draw(power, sample_weight, _SAMPLES_PER_RANDOM_COMPONENT * n_components, rng)
+    groups = coefficients[rng.permutation(chosen)].reshape(n_components, _SAMPLES_PER_RANDOM_COMPONENT, -1)
+    return np.maximum(groups.mean(axis=1, dtype=np.float64), floor)
