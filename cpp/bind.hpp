@@ -22,7 +22,9 @@ inline void require(bool condition, const char* message) {
   if (!condition) throw py::value_error(message);
 }
 
-inline std::size_t extent(const py::array& array, py::ssize_t axis) { return static_cast<std::size_t>(array.shape(axis)); }
+inline std::size_t extent(const py::array& array, py::ssize_t axis) {
+  return static_cast<std::size_t>(array.shape(axis));
+}
 
 // Runs the work without the GIL; an interrupt becomes the exception that Python's signal handler raised.
 template <class Work>

@@ -32,10 +32,9 @@ py::tuple expect(const Array<T>& coefficients, const Array<double>& multipliciti
   const double* weight = sample_weight ? sample_weight->data() : nullptr;
   const spectral::Statistics statistics =
       without_gil([&] { return spectral::expect(data, n, weight, mixture, n_threads); });
-  return py::make_tuple(
-      Array<double>(statistics.responsibility.size(), statistics.responsibility.data()),
-      Array<double>({mixture.n_components, mixture.n_coefficients}, statistics.power.data()),
-      statistics.log_likelihood);
+  return py::make_tuple(Array<double>(statistics.responsibility.size(), statistics.responsibility.data()),
+                        Array<double>({mixture.n_components, mixture.n_coefficients}, statistics.power.data()),
+                        statistics.log_likelihood);
 }
 
 template <class T>

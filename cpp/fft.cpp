@@ -118,7 +118,8 @@ HalfSpectrum half_spectrum(const Shape& shape) {
     }
     // Of a pair, the one kept is the first that the transform's output holds.
     const bool in_output = index.back() < columns;
-    const bool conjugate_in_output = (static_cast<std::size_t>(shape.back()) - index.back()) % static_cast<std::size_t>(shape.back()) < columns;
+    const bool conjugate_in_output =
+        (static_cast<std::size_t>(shape.back()) - index.back()) % static_cast<std::size_t>(shape.back()) < columns;
     if (!in_output || (conjugate_in_output && conjugate < flat)) continue;
     const std::size_t place = half.multiplicities.size();
     half.multiplicities.push_back(conjugate == flat ? 1.0 : 2.0);
@@ -175,30 +176,31 @@ void squared_coefficients(const T* patches, std::size_t n, const Shape& shape, b
     std::fill(scratch.in.begin(), scratch.in.end(), T{0});
     return scratch;
   };
-  parallel::chunks(n, parallel::chunk_size(n, batch), n_threads, make_scratch,
-                   [&](Scratch& scratch, std::size_t begin, std::size_t end) {
-    for (std::size_t first = begin; first < end; first += batch) {
-      const std::size_t count = std::min(batch, end - first);
-      std::copy_n(patches + first * size, count * size, scratch.in.data());
-      if (remove_mean) {  // before the transform: a large mean would leave its rounding in every coefficient
-        for (std::size_t i = 0; i < count; ++i) {
-          T* patch = scratch.in.data() + i * size;
-          const T mean = simd::sum(patch, size) / static_cast<T>(size);
-          for (std::size_t j = 0; j < size; ++j) patch[j] -= mean;
+  parallel::chunks(
+      n, parallel::chunk_size(n, batch), n_threads, make_scratch,
+      [&](Scratch& scratch, std::size_t begin, std::size_t end) {
+        for (std::size_t first = begin; first < end; first += batch) {
+          const std::size_t count = std::min(batch, end - first);
+          std::copy_n(patches + first * size, count * size, scratch.in.data());
+          if (remove_mean) {  // before the transform: a large mean would leave its rounding in every coefficient
+            for (std::size_t i = 0; i < count; ++i) {
+              T* patch = scratch.in.data() + i * size;
+              const T mean = simd::sum(patch, size) / static_cast<T>(size);
+              for (std::size_t j = 0; j < size; ++j) patch[j] -= mean;
+            }
+          }
+          execute(planned, scratch.in.data(), scratch.out.data());
+          for (std::size_t i = 0; i < count; ++i) {
+            T* row = out + (first + i) * width;
+            for (const HalfSpectrum::Run& run : half.runs) {
+              const auto* source = reinterpret_cast<const T*>(scratch.out.data() + i * transformed + run.source);
+              for (std::size_t j = 0; j < run.length; ++j)
+                row[j] = (source[2 * j] * source[2 * j] + source[2 * j + 1] * source[2 * j + 1]) * scale;
+              row += run.length;
+            }
+          }
         }
-      }
-      execute(planned, scratch.in.data(), scratch.out.data());
-      for (std::size_t i = 0; i < count; ++i) {
-        T* row = out + (first + i) * width;
-        for (const HalfSpectrum::Run& run : half.runs) {
-          const auto* source = reinterpret_cast<const T*>(scratch.out.data() + i * transformed + run.source);
-          for (std::size_t j = 0; j < run.length; ++j)
-            row[j] = (source[2 * j] * source[2 * j] + source[2 * j + 1] * source[2 * j + 1]) * scale;
-          row += run.length;
-        }
-      }
-    }
-  });
+      });
 }
 
 template void squared_coefficients<float>(const float*, std::size_t, const Shape&, bool, int, float*);

@@ -15,8 +15,8 @@ struct HalfSpectrum {
   struct Run {
     std::size_t source, length;  // neighbours in a row of the real transform's output that stay neighbours here
   };
-  std::vector<double> multiplicities;     // (D,)
-  std::vector<std::size_t> plane_index;   // (Π s_i,) for each frequency of the full plane its place in the half spectrum
+  std::vector<double> multiplicities;    // (D,)
+  std::vector<std::size_t> plane_index;  // (Π s_i,) for each frequency of the full plane its place in the half spectrum
   std::vector<Run> runs;
 };
 
@@ -31,7 +31,6 @@ std::string version();
 // |X(ω)|² with the unitary transform, for n patches (n, Π s_i) → (n, D), or (n, D − 1) without ω = 0 when the mean of
 // each patch is removed.
 template <class T>
-void squared_coefficients(const T* patches, std::size_t n, const Shape& shape, bool remove_mean, int n_threads,
-                          T* out);
+void squared_coefficients(const T* patches, std::size_t n, const Shape& shape, bool remove_mean, int n_threads, T* out);
 
 }  // namespace convgmm::fft

@@ -98,7 +98,8 @@ class Watch {
 template <class MakeLocal, class Work, class Merge>
 void ordered_chunks(std::size_t n, std::size_t chunk, int n_threads, MakeLocal make_local, Work work, Merge merge) {
   const auto n_chunks = static_cast<std::ptrdiff_t>((n + chunk - 1) / chunk);
-  const int threads = static_cast<int>(std::min<std::ptrdiff_t>(thread_count(n_threads), std::max<std::ptrdiff_t>(n_chunks, 1)));
+  const int threads =
+      static_cast<int>(std::min<std::ptrdiff_t>(thread_count(n_threads), std::max<std::ptrdiff_t>(n_chunks, 1)));
   Watch watch;
   const auto run = [&](auto& local, std::ptrdiff_t index) {
     try {

@@ -23,9 +23,9 @@ template <class T>
 inline constexpr T kLeastResponsibility = sizeof(T) == 4 ? T(1e-7) : T(1e-15);
 
 // Thrown for a sample whose density under every component is beyond the number format.
-struct NoDensity : std::runtime_error {
+struct NoDensity : std::domain_error {
   explicit NoDensity(std::size_t sample)
-      : std::runtime_error("sample " + std::to_string(sample) +
+      : std::domain_error("sample " + std::to_string(sample) +
                            " has no finite log-density under any component: it is too far from the model for this "
                            "dtype; pass float64, or look for an outlier") {}
 };

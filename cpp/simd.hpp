@@ -123,11 +123,11 @@ template <class T>
 struct ExpConstants;
 template <>
 struct ExpConstants<float> {
-  static constexpr float lowest = -87.0F;             // below: 0; exp(-87) is the last well inside the normal range
-  static constexpr float round = 12582912.0F;         // 1.5·2^23: adding it rounds to an integer
-  static constexpr float ln2_high = 0.693359375F;     // ln 2 in two parts, the first short enough that n·high is exact
+  static constexpr float lowest = -87.0F;          // below: 0; exp(-87) is the last well inside the normal range
+  static constexpr float round = 12582912.0F;      // 1.5·2^23: adding it rounds to an integer
+  static constexpr float ln2_high = 0.693359375F;  // ln 2 in two parts, the first short enough that n·high is exact
   static constexpr float ln2_low = -2.12194440e-4F;
-  static constexpr int degree = 7;                    // (ln2 / 2)^8 / 8! = 5e-9
+  static constexpr int degree = 7;  // (ln2 / 2)^8 / 8! = 5e-9
   static constexpr int mantissa_bits = 23;
 };
 template <>
@@ -136,7 +136,7 @@ struct ExpConstants<double> {
   static constexpr double round = 6755399441055744.0;  // 1.5·2^52
   static constexpr double ln2_high = 0.693147180369123816490;
   static constexpr double ln2_low = 1.90821492927058770002e-10;
-  static constexpr int degree = 13;                    // (ln2 / 2)^14 / 14! = 4e-18
+  static constexpr int degree = 13;  // (ln2 / 2)^14 / 14! = 4e-18
   static constexpr int mantissa_bits = 52;
 };
 

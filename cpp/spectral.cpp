@@ -30,7 +30,7 @@ constexpr std::size_t kColumns = 2;
 // log π_k − ½ Σ m (log S + log 2π). Components are padded to whole vectors with a constant of −inf.
 template <class T>
 struct Packed {
-  std::size_t width;          // padded K
+  std::size_t width;  // padded K
   std::size_t D;
   AlignedBuffer<T> precision;  // tiles of up to kColumns vectors, each (D, tile width)
   AlignedBuffer<T> constant;   // (width,)
@@ -150,14 +150,15 @@ void add_block(const T* P, std::size_t D, const Kept<T>& kept, Statistics& stati
 // Calls use(joint, begin, count) with the joint values of one block of samples after the other.
 template <class T, class Use>
 void for_blocks(const T* coefficients, std::size_t n, const Packed<T>& mixture, int n_threads, Use use) {
-  parallel::chunks(n, parallel::chunk_size(n, kBlock), n_threads, [&] { return AlignedBuffer<T>(kBlock * mixture.width); },
-                   [&](AlignedBuffer<T>& joint, std::size_t begin, std::size_t end) {
-    for (std::size_t first = begin; first < end; first += kBlock) {
-      const std::size_t count = std::min(kBlock, end - first);
-      joint_values(coefficients + first * mixture.D, count, mixture, joint.data());
-      use(joint.data(), first, count);
-    }
-  });
+  parallel::chunks(
+      n, parallel::chunk_size(n, kBlock), n_threads, [&] { return AlignedBuffer<T>(kBlock * mixture.width); },
+      [&](AlignedBuffer<T>& joint, std::size_t begin, std::size_t end) {
+        for (std::size_t first = begin; first < end; first += kBlock) {
+          const std::size_t count = std::min(kBlock, end - first);
+          joint_values(coefficients + first * mixture.D, count, mixture, joint.data());
+          use(joint.data(), first, count);
+        }
+      });
 }
 
 }  // namespace
@@ -233,9 +234,9 @@ void posterior(const T* coefficients, std::size_t n, const Mixture& mixture, int
   });
 }
 
-#define CONVGMM_INSTANTIATE(T)                                                                     \
-  template Statistics expect<T>(const T*, std::size_t, const double*, const Mixture&, int);        \
-  template void log_density<T>(const T*, std::size_t, const Mixture&, int, T*);                    \
+#define CONVGMM_INSTANTIATE(T)                                                              \
+  template Statistics expect<T>(const T*, std::size_t, const double*, const Mixture&, int); \
+  template void log_density<T>(const T*, std::size_t, const Mixture&, int, T*);             \
   template void posterior<T>(const T*, std::size_t, const Mixture&, int, T*, T*);
 CONVGMM_INSTANTIATE(float)
 CONVGMM_INSTANTIATE(double)

@@ -23,7 +23,9 @@ def _choose(built: list[str], supported: str, forced: str | None) -> str:
         if forced not in built:
             raise ImportError(f"CONVGMM_ISA={forced!r} is not a level of this build; it has {', '.join(built)}.")
         if forced not in fitting:
-            raise ImportError(f"CONVGMM_ISA={forced!r} asks for more than this processor has ({supported or 'below v2'}).")
+            raise ImportError(
+                f"CONVGMM_ISA={forced!r} is beyond this processor, which has {supported or 'less than v2'}."
+            )
         return forced
     if not fitting:
         raise ImportError(f"this processor is older than x86-64-v2; convgmm was built for {', '.join(built)}.")

@@ -1,12 +1,12 @@
 """Types of the C++ core; each block mirrors one binding file."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-_T = TypeVar("_T", np.float32, np.float64)
+_Floats: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64; results have the type of the data
 _Float64 = NDArray[np.float64]
 
 level: str
@@ -23,13 +23,11 @@ def thread_count(requested: int) -> int: ...
 # bind_fft
 def fftw_version() -> str: ...
 def half_spectrum(shape: Sequence[int]) -> tuple[_Float64, NDArray[np.int64]]: ...
-def squared_coefficients(
-    patches: NDArray[_T], shape: Sequence[int], remove_mean: bool, n_threads: int
-) -> NDArray[_T]: ...
+def squared_coefficients(patches: _Floats, shape: Sequence[int], remove_mean: bool, n_threads: int) -> _Floats: ...
 
 # bind_spectral
 def spectral_expect(
-    coefficients: NDArray[_T],
+    coefficients: _Floats,
     multiplicities: _Float64,
     spectra: _Float64,
     weights: _Float64,
@@ -37,12 +35,12 @@ def spectral_expect(
     n_threads: int,
 ) -> tuple[_Float64, _Float64, float]: ...
 def spectral_log_density(
-    coefficients: NDArray[_T], multiplicities: _Float64, spectra: _Float64, n_threads: int
-) -> NDArray[_T]: ...
+    coefficients: _Floats, multiplicities: _Float64, spectra: _Float64, n_threads: int
+) -> _Floats: ...
 def spectral_posterior(
-    coefficients: NDArray[_T],
+    coefficients: _Floats,
     multiplicities: _Float64,
     spectra: _Float64,
     weights: _Float64 | None,
     n_threads: int,
-) -> tuple[NDArray[_T], NDArray[_T]]: ...
+) -> tuple[_Floats, _Floats]: ...

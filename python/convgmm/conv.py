@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from . import _core
-from .half_spectrum import HalfSpectrum, half_spectrum
+from .half_spectrum import half_spectrum
 from .initialize import kmeans_plus_plus, random_averages
 from .mixture import Floats, Mixture
 
@@ -53,7 +53,7 @@ class ConvGMM(Mixture[Spectra, SpectralStatistics]):
 
         log p(x|k) = −½ Σ_ω [ |X(ω)|² / S_k(ω) + log S_k(ω) + log 2π ].
 
-    Equivalently a component is a filter f_k with p(x|k) ∝ exp(−½‖f_k ∗ x‖²) and the squared gain 1 / S_k: see `filters`.
+    Equivalently a component is a filter f_k of squared gain 1 / S_k, with p(x|k) ∝ exp(−½‖f_k ∗ x‖²): see `filters`.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class ConvGMM(Mixture[Spectra, SpectralStatistics]):
     max_iter : int, default=100
         Most EM iterations.
     tol : float, default=1e-3
-        EM stops when an iteration gains less than this, in nats per sample, and loses nothing. 0 always runs `max_iter`.
+        EM stops when an iteration gains less than this, in nats per sample, and loses nothing. 0 runs all `max_iter`.
     reg_spectrum : float, default=1e-6
         Floor of every updated spectrum, as a share of the data's mean power per degree of freedom.
     prune_threshold : float, default=1e-4
@@ -115,6 +115,8 @@ class ConvGMM(Mixture[Spectra, SpectralStatistics]):
         Whether an iteration gained less than `tol`.
     pruned_ : list of Pruning
         The removals: iteration, index among the components of that time, share.
+    seconds_per_iteration_ : float
+        Mean time of an iteration.
     n_features_in_ : int
         Number of values in a sample.
 
@@ -218,6 +220,11 @@ class ConvGMM(Mixture[Spectra, SpectralStatistics]):
         elif given is not None and shape != given:
             raise ValueError(f"X holds samples of shape {shape}, but patch_shape={given}.")
         if reset:
+            if self.warm_start and hasattr(self, "spectra_") and self.spectra_.shape[1:] != shape:
+                raise ValueError(
+                    f"warm_start=True goes on from samples of shape {self.spectra_.shape[1:]}, but X holds {shape}; "
+                    f"pass such samples, or set warm_start=False."
+                )
             self._half = half_spectrum(shape, bool(self.remove_mean))
         elif shape != self._half.shape:
             raise ValueError(
@@ -266,7 +273,7 @@ class ConvGMM(Mixture[Spectra, SpectralStatistics]):
         multiplicities = (self._half.multiplicities / self._half.degrees_of_freedom).astype(data.dtype)
         self._power = np.einsum("nd,d->n", data, multiplicities)
         mean_power = float(np.average(self._power, weights=sample_weight))
-        if mean_power == 0:
+        if not X.any():
             raise ValueError("X is zero everywhere: there is no power to model.")
         # A spectrum and its inverse, down to the floor and as far up, must fit the number format.
         largest = float(np.sqrt(np.finfo(data.dtype).max))
@@ -291,9 +298,7 @@ class ConvGMM(Mixture[Spectra, SpectralStatistics]):
             raise ValueError(message)
         warnings.warn(message + " A component may shrink to the floor on them.", UserWarning, stacklevel=5)
 
-    def _start(
-        self, data: Floats, sample_weight: NDArray[np.float64] | None, rng: np.random.RandomState
-    ) -> Spectra:
+    def _start(self, data: Floats, sample_weight: NDArray[np.float64] | None, rng: np.random.RandomState) -> Spectra:
         weights = self._checked_weights_init()
         spectra = self._checked_spectra_init()
         if weights is None:

@@ -1,14 +1,12 @@
 """The half spectrum: one of each pair ω, −ω of a real patch's frequencies, with its multiplicity."""
 
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-
-_T = TypeVar("_T", np.float32, np.float64)
 
 
 class HalfSpectrum:
@@ -38,7 +36,7 @@ class HalfSpectrum:
         self.multiplicities = multiplicities[self._skip :]
         self.degrees_of_freedom = int(self.multiplicities.sum())
 
-    def coefficients(self, patches: NDArray[_T], n_threads: int) -> NDArray[_T]:
+    def coefficients(self, patches: NDArray[np.floating[Any]], n_threads: int) -> NDArray[np.floating[Any]]:
         """Return |X(ω)|² of the unitary transform, (n, D), of flattened patches (n, prod(shape))."""
         return _core.squared_coefficients(patches, self.shape, self.remove_mean, n_threads)
 

@@ -30,7 +30,7 @@ def draw(
     weight = np.ones(len(power)) if sample_weight is None else sample_weight[order]
     cumulative = np.cumsum(weight)
     chosen = np.searchsorted(cumulative, rng.uniform(size=n) * cumulative[-1], side="right")
-    return order[np.minimum(chosen, len(order) - 1)]
+    return np.asarray(order[np.minimum(chosen, len(order) - 1)])
 
 
 def kmeans_plus_plus(
@@ -47,7 +47,7 @@ def kmeans_plus_plus(
 
     Its squared distance becomes the log-likelihood that a sample lacks under the spectra chosen so far, compared with
     its own spectrum: the Itakura–Saito divergence. A sample's own spectrum is its periodogram drawn towards the mean
-    spectrum at the sample's power, since a periodogram alone is far too rough. Each spectrum is the best of several
+    spectrum at the sample's scale, since a periodogram alone is far too rough. Each spectrum is the best of several
     that are drawn in proportion to that distance.
 
     Parameters
@@ -76,7 +76,7 @@ def kmeans_plus_plus(
     chosen = draw(power, sample_weight, _DRAWS_PER_COMPONENT * n_components, rng)
     drawn = np.ascontiguousarray(coefficients[chosen])
     mean = np.maximum(drawn.mean(axis=0, dtype=np.float64), floor)
-    scale = power[chosen].astype(np.float64)[:, None] / (mean @ multiplicities / multiplicities.sum())
+    scale = ((drawn / mean) @ multiplicities / multiplicities.sum())[:, None]
     own = np.maximum((drawn + _MEAN_COUNTS_FOR * scale * mean) / (1 + _MEAN_COUNTS_FOR), floor)
     own_density = -0.5 * (
         (drawn / own) @ multiplicities + np.log(own) @ multiplicities + multiplicities.sum() * np.log(2 * np.pi)
@@ -110,4 +110,4 @@ def random_averages(
     """Average the squared coefficients of a few random samples for each component; (K, D)."""
     chosen = draw(power, sample_weight, _SAMPLES_PER_RANDOM_COMPONENT * n_components, rng)
     groups = coefficients[rng.permutation(chosen)].reshape(n_components, _SAMPLES_PER_RANDOM_COMPONENT, -1)
-    return np.maximum(groups.mean(axis=1, dtype=np.float64), floor)
+    return np.asarray(np.maximum(groups.mean(axis=1, dtype=np.float64), floor))

@@ -5,12 +5,13 @@ statistics add up; ``maximize(statistics, parameters)`` gives parameters. A cova
 parameters and statistics are; everything else is here.
 """
 
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +23,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
-Floats = NDArray[np.float32] | NDArray[np.float64]
+#: float32 or float64, as the data is.
+Floats: TypeAlias = NDArray[np.floating[Any]]
 
 #: What `transform` can give: per sample, one value for each component.
 OUTPUTS = ("log_density", "standardized", "likelihood", "posterior")
@@ -34,10 +36,15 @@ _DROPPED = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-15}
 
 
 class Statistics(Protocol):
-    """What EM needs from data."""
+    """What EM needs from data; two of them add up."""
 
-    responsibility: NDArray[np.float64]  # (K,) weighted responsibilities, summed over samples
-    log_likelihood: float  # weighted sum over samples
+    @property
+    def responsibility(self) -> NDArray[np.float64]:
+        """Weighted responsibilities summed over samples, (K,)."""
+
+    @property
+    def log_likelihood(self) -> float:
+        """Weighted sum of log p(x) over samples."""
 
 
 class Parameters(Protocol):
@@ -104,8 +111,8 @@ class Monitor:
         rounding = self.relative * abs(lower_bound) + self.absolute
         if gain < -rounding:
             warnings.warn(
-                f"the mean log-likelihood fell by {-gain:.3g} nats in iteration {len(self.lower_bounds) - 1}, more than "
-                f"rounding explains ({rounding:.1g}): please report this with the data.",
+                f"the mean log-likelihood fell by {-gain:.3g} nats in iteration {len(self.lower_bounds) - 1}, more "
+                f"than rounding explains ({rounding:.1g}): please report this with the data.",
                 LikelihoodWarning,
                 stacklevel=2,
             )
@@ -120,6 +127,7 @@ class Run(Generic[P]):
     lower_bounds: list[float]
     prunings: list[Pruning] = field(default_factory=list)
     converged: bool = False
+    seconds: float = 0.0
 
 
 def run_em(
@@ -154,6 +162,7 @@ def run_em(
     """
     run.lower_bounds = monitor.lower_bounds
     pruned = False
+    started = time.perf_counter()
     with tqdm(total=max_iter, desc="EM", unit="it", disable=not progress) as bar:
         for iteration in range(max_iter):
             statistics = expect(run.parameters)
@@ -168,15 +177,16 @@ def run_em(
                 parameters = parameters.take(np.flatnonzero(full))
                 run.prunings += [Pruning(iteration, int(k), float(share[k])) for k in np.flatnonzero(~full)]
             run.parameters = parameters
+            run.seconds = time.perf_counter() - started
+            bar.set_postfix(bound=f"{monitor.lower_bounds[-1]:.4f}", components=len(parameters.weights), refresh=False)
             bar.update()
-            bar.set_postfix(bound=f"{monitor.lower_bounds[-1]:.4f}", components=len(parameters.weights))
             if converged and not pruned:
                 run.converged = True
                 break
 
 
 def largest_posteriors(joint: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """Return, for joint values log π_k + log p(x|k) of shape (n_samples, K), each component's n best samples, (K, n)."""
+    """Return the n best samples of each component, (K, n), from joint values log π_k + log p(x|k), (n_samples, K)."""
     rows = np.arange(len(joint))
     winner = joint.argmax(axis=1)
     # log γ/(1 − γ). For the winner, whose γ may round to 1, from the sum over the others.
@@ -227,6 +237,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
     n_iter_: int
     converged_: bool
     pruned_: list[Pruning]
+    seconds_per_iteration_: float
     n_features_in_: int
 
     # ---- what a family says ------------------------------------------------------------------------------------------
@@ -244,9 +255,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         """Check the data for what this family cannot model, and compute what stays fixed during the fit."""
 
     @abstractmethod
-    def _start(
-        self, data: Floats, sample_weight: NDArray[np.float64] | None, rng: np.random.RandomState
-    ) -> P:
+    def _start(self, data: Floats, sample_weight: NDArray[np.float64] | None, rng: np.random.RandomState) -> P:
         """Return starting parameters."""
 
     @abstractmethod
@@ -417,6 +426,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         self.n_iter_ = len(run.lower_bounds)
         self.converged_ = run.converged
         self.pruned_ = run.prunings
+        self.seconds_per_iteration_ = run.seconds / self.n_iter_
 
     @property
     def n_components_(self) -> int:
@@ -448,7 +458,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         return self._likeliest(self._fitted_data(X))
 
     def _likeliest(self, data: Floats) -> NDArray[np.int64]:
-        return self._posterior(data)[0].argmax(axis=1).astype(np.int64, copy=False)
+        return np.asarray(self._posterior(data)[0].argmax(axis=1), dtype=np.int64)
 
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Return the posterior π_k p(x|k) / Σ_j π_j p(x|j), (n, K), in the dtype of the computation."""
@@ -469,8 +479,8 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
     def transform(self, X: ArrayLike) -> Floats:
         """Return what the next layer sees of each sample, (n, K), as `output` says.
 
-        ``"log_density"`` is log p(x|k); ``"standardized"`` the same with each sample's mean set to 0 and deviation to 1;
-        ``"likelihood"`` p(x|k) / Σ_j p(x|j); ``"posterior"`` π_k p(x|k) / Σ_j π_j p(x|j).
+        ``"log_density"`` is log p(x|k); ``"standardized"`` the same with each sample's mean set to 0 and deviation to
+        1; ``"likelihood"`` p(x|k) / Σ_j p(x|j); ``"posterior"`` π_k p(x|k) / Σ_j π_j p(x|j).
         """
         data = self._fitted_data(X)
         if self.output in ("likelihood", "posterior"):
@@ -502,7 +512,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
     def _joint(self, data: Floats) -> NDArray[np.float64]:
         """Return log π_k + log p(x|k), (n, K)."""
         with np.errstate(divide="ignore"):  # a weight of 0
-            return self._log_density(data) + np.log(self.weights_)
+            return np.asarray(self._log_density(data) + np.log(self.weights_), dtype=np.float64)
 
     def sample(self, n_samples: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Draw from the mixture, with `random_state`.

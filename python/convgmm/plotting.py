@@ -55,7 +55,6 @@ def plot_components(model: ConvGMM, X: ArrayLike, *, n_patches: int = 10, rows_p
     ImportError
         If matplotlib is not installed.
     """
-    figure_module = require("matplotlib.figure", "plot", "plotting")
     if n_patches < 1 or rows_per_page < 1:
         raise ValueError(f"n_patches and rows_per_page must be at least 1, got {n_patches} and {rows_per_page}.")
     check_is_fitted(model)
@@ -71,10 +70,7 @@ def plot_components(model: ConvGMM, X: ArrayLike, *, n_patches: int = 10, rows_p
     figures = []
     for first in range(0, model.n_components_, rows_per_page):
         rows = range(first, min(first + rows_per_page, model.n_components_))
-        figure = figure_module.Figure(
-            figsize=((n_patches + 3.2) * _CELL_INCHES, (len(rows) + 1.2) * _CELL_INCHES * aspect + 0.3),
-            layout="constrained",
-        )
+        figure = _figure((n_patches + 1.2) * _CELL_INCHES + 2.4, max(2.4, len(rows) * _CELL_INCHES * aspect + 0.5))
         left, right = figure.subplots(1, 2, width_ratios=[n_patches, 1])
         for axes, n_columns in ((left, n_patches), (right, 1)):
             _prepare_grid(axes, n_columns, len(rows), aspect)
@@ -88,11 +84,14 @@ def plot_components(model: ConvGMM, X: ArrayLike, *, n_patches: int = 10, rows_p
         left.set_yticks(
             np.arange(len(rows)) + 0.5, [f"{k}: {claimed[k]:,} ({model.weights_[k]:.1%})" for k in rows], fontsize=7
         )
-        left.set_ylabel("component: samples claimed (weight)", fontsize=8)
-        left.set_title(f"the {best.shape[1]} samples with the largest posterior", fontsize=9)
-        right.set_title("filter", fontsize=9)
+        left.set_title(
+            f"component: samples claimed (weight); its {best.shape[1]} samples of largest posterior", fontsize=8
+        )
+        right.set_title("filter", fontsize=8)
         if mappable is not None:
-            figure.colorbar(mappable, ax=right, fraction=0.5, pad=0.15).set_label(_SPECTRUM_LABEL, fontsize=8)
+            figure.colorbar(mappable, ax=right, fraction=0.5, pad=0.15, aspect=15).set_label(
+                _SPECTRUM_LABEL, fontsize=8
+            )
         figures.append(figure)
     return figures
 
@@ -111,7 +110,6 @@ def plot_spectra(model: ConvGMM, *, n_columns: int = 8) -> Figure:
     -------
     figure : matplotlib.figure.Figure
     """
-    figure_module = require("matplotlib.figure", "plot", "plotting")
     check_is_fitted(model)
     spectra = _log_filter_spectra(model)
     limits = _limits(spectra)
@@ -119,9 +117,7 @@ def plot_spectra(model: ConvGMM, *, n_columns: int = 8) -> Figure:
     n_rows = -(-len(spectra) // n_columns)
     shape = model.spectra_.shape[1:]
     aspect = shape[-2] / shape[-1] if len(shape) > 1 else 0.6
-    figure = figure_module.Figure(
-        figsize=((n_columns + 2) * 1.5 * _CELL_INCHES, (n_rows + 1) * 1.5 * _CELL_INCHES * aspect), layout="constrained"
-    )
+    figure = _figure((n_columns + 2) * 1.5 * _CELL_INCHES, (n_rows + 1) * 1.5 * _CELL_INCHES * aspect)
     axes = figure.subplots()
     _prepare_grid(axes, n_columns, n_rows, aspect)
     for k, spectrum in enumerate(spectra):
@@ -146,9 +142,8 @@ def plot_likelihood(model: Mixture[Any, Any]) -> Figure:
     -------
     figure : matplotlib.figure.Figure
     """
-    figure_module = require("matplotlib.figure", "plot", "plotting")
     check_is_fitted(model)
-    figure = figure_module.Figure(figsize=(6, 3.5), layout="constrained")
+    figure = _figure(6, 3.5)
     axes = figure.subplots()
     axes.plot(model.lower_bounds_, marker="." if model.n_iter_ < 60 else None)
     for iteration in sorted({pruning.iteration for pruning in model.pruned_}):
@@ -177,16 +172,21 @@ def plot_weights(model: Mixture[Any, Any]) -> Figure:
     -------
     figure : matplotlib.figure.Figure
     """
-    figure_module = require("matplotlib.figure", "plot", "plotting")
     check_is_fitted(model)
     order = np.argsort(-model.weights_, kind="stable")
-    figure = figure_module.Figure(figsize=(max(4.0, 0.22 * len(order) + 1), 3), layout="constrained")
+    figure = _figure(max(4.0, 0.22 * len(order) + 1), 3)
     axes = figure.subplots()
     axes.bar(np.arange(len(order)), model.weights_[order])
     axes.set_xticks(np.arange(len(order)), order.astype(str), fontsize=6, rotation=90 if len(order) > 40 else 0)
     axes.margins(x=0.01)
     axes.set_xlabel("component")
     axes.set_ylabel("weight")
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Return an empty figure of this size in inches, outside pyplot, so that nothing keeps or shows it."""
+    figure: Figure = require("matplotlib.figure", "plot", "plotting").Figure((width, height), layout="constrained")
     return figure
 
 
@@ -241,9 +241,7 @@ def _draw_spectrum(
     if spectrum.ndim == 1:
         _draw_curve(axes, spectrum, column, row, *limits, "tab:blue")
         return None
-    return _draw_image(
-        axes, _middle_slice(spectrum), column, row, cmap="viridis", vmin=limits[0], vmax=limits[1]
-    )
+    return _draw_image(axes, _middle_slice(spectrum), column, row, cmap="viridis", vmin=limits[0], vmax=limits[1])
 
 
 def _middle_slice(values: NDArray[Any]) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterable
@@ -55,7 +54,6 @@ def load_bsds500(
     """
     if split not in _SPLITS:
         raise ValueError(f"split must be one of {sorted(_SPLITS)}, got {split!r}.")
-    require("PIL", "data", "reading photographs")
     folder = data_folder(data_dir, "bsds500") or _download()
     paths = sorted((folder / split).glob("*.jpg"))
     if not paths:
@@ -65,12 +63,11 @@ def load_bsds500(
 
 
 def _load_grey(path: Path) -> NDArray[np.float32]:
-    from PIL import Image, UnidentifiedImageError
-
+    pillow = require("PIL.Image", "data", "reading photographs")
     try:
-        with Image.open(path) as image:
+        with pillow.open(path) as image:
             grey = image.convert("L")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (OSError, SyntaxError) as error:
         raise ValueError(f"{path} is damaged or not a photograph: {error}") from error
     return np.asarray(grey, dtype=np.float32) / np.float32(255)
 
@@ -105,13 +102,12 @@ def _unpack(archive: Path, target: Path, expected: str) -> Path:
         try:
             with tarfile.open(archive) as tar:
                 for member in tar:
-                    path = Path(member.name)
-                    split = path.parent.name
-                    if member.isfile() and path.suffix == ".jpg" and member.name == f"{_IN_ARCHIVE}/{split}/{path.name}":
-                        source = tar.extractfile(member)
-                        assert source is not None
-                        with source, open(unpacked / split / path.name, "wb") as out:
-                            shutil.copyfileobj(source, out)
+                    split, name = Path(member.name).parts[-2:] if "/" in member.name else ("", "")
+                    if member.name != f"{_IN_ARCHIVE}/{split}/{name}" or not name.endswith(".jpg"):
+                        continue
+                    source = tar.extractfile(member)
+                    if source is not None:
+                        (unpacked / split / name).write_bytes(source.read())
         except (tarfile.TarError, EOFError, OSError) as error:
             archive.unlink()
             raise ValueError(f"the downloaded archive is damaged and has been removed; try again. ({error})") from error

@@ -19,7 +19,8 @@ def data_folder(data_dir: str | os.PathLike[str] | None, name: str) -> Path | No
     if data_dir is not None:
         root, source = Path(data_dir), f"data_dir={os.fspath(data_dir)!r}"
     elif os.environ.get(ENVIRONMENT_VARIABLE):
-        root, source = Path(os.environ[ENVIRONMENT_VARIABLE]), f"{ENVIRONMENT_VARIABLE}={os.environ[ENVIRONMENT_VARIABLE]}"
+        root = Path(os.environ[ENVIRONMENT_VARIABLE])
+        source = f"{ENVIRONMENT_VARIABLE}={root}"
     else:
         return None
     folder = root / name

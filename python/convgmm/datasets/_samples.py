@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import datasets
 
 from ..extras import require
 
@@ -22,7 +23,5 @@ def load_sample_images() -> list[NDArray[np.float32]]:
         If pillow is not installed.
     """
     require("PIL", "data", "reading the sample photographs")
-    from sklearn.datasets import load_sample_images as load
-
     weights = np.array([0.299, 0.587, 0.114], dtype=np.float32) / np.float32(255)
-    return [image.astype(np.float32) @ weights for image in load().images]
+    return [image.astype(np.float32) @ weights for image in datasets.load_sample_images().images]

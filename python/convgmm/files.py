@@ -1,0 +1,38 @@
+"""Writing results so that a file is whole or absent, never half."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def writable_folder(path: str | os.PathLike[str]) -> Path:
+    """Make the folder if need be, and make sure that files can be written there.
+
+    Raises
+    ------
+    OSError
+        If not; names the folder and the reason.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"the output folder cannot be written ({error.strerror})", str(folder)) from error
+    return folder
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the target, then move into place: an interrupt or a full disk leaves what was there."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
