@@ -26,8 +26,8 @@ inline constexpr T kLeastResponsibility = sizeof(T) == 4 ? T(1e-7) : T(1e-15);
 struct NoDensity : std::domain_error {
   explicit NoDensity(std::size_t sample)
       : std::domain_error("sample " + std::to_string(sample) +
-                           " has no finite log-density under any component: it is too far from the model for this "
-                           "dtype; pass float64, or look for an outlier") {}
+                          " has no finite log-density under any component: it is too far from the model for this "
+                          "dtype; pass float64, or look for an outlier") {}
 };
 
 // Turns the row of `width` joint values (a multiple of the lane count, padded with -inf) into exp(a_k − max) in place.
