@@ -7,8 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-#: Draws are given up when, after this many rounds, too few patches deviate enough.
-_MOST_ROUNDS = 50
+#: Drawing is given up when so many patches were discarded for each one that is wanted.
+_MOST_DISCARDED = 50
+
+#: Values drawn at a time, 32 MB.
+_BLOCK_VALUES = 1 << 23
 
 
 @overload
@@ -86,28 +89,23 @@ def extract_patches(
     ends = np.cumsum([int(np.prod(view.shape[: len(patch_shape)])) for view in views])
 
     patches = np.empty((n_patches, *patch_shape), dtype=np.float32)
+    size = int(np.prod(patch_shape))
+    # Drawn block by block into memory that is used again: fresh memory costs more than the copy into it.
+    block = max(1, min(n_patches, _BLOCK_VALUES // size))
+    drawn = np.empty((block, size), dtype=np.float32)
     n_kept = n_discarded = 0
-    for _ in range(_MOST_ROUNDS):
-        wanted = n_patches - n_kept
-        # Drawing the expected surplus at once saves rounds; the first `wanted` that pass are kept, in order.
-        rate = n_kept / (n_kept + n_discarded) if n_kept else 1.0
-        n_draws = min(int(wanted / rate * 1.02) + 1, 2 * n_patches) if n_discarded else wanted
-        drawn = _gather(views, ends, rng.randint(0, ends[-1], size=n_draws, dtype=np.int64), patch_shape)
-        flat = drawn.reshape(n_draws, -1)
-        mean = flat.mean(axis=1, dtype=np.float32)[:, None]
-        if remove_mean:
-            flat -= mean
-            mean = np.zeros_like(mean)
-        variance = np.einsum("ij,ij->i", flat, flat) / flat.shape[1] - mean[:, 0] ** 2
-        passing = np.flatnonzero(variance >= np.float32(min_std) ** 2)
-        if len(passing) >= wanted:
-            passing = passing[:wanted]
-            n_discarded += int(passing[-1]) + 1 - wanted
-            patches[n_kept:] = drawn if wanted == n_draws else drawn[passing]
-            return (patches, n_discarded) if return_n_discarded else patches
-        patches[n_kept : n_kept + len(passing)] = drawn[passing]
+    while n_kept < n_patches and n_discarded < _MOST_DISCARDED * n_patches + 1000:
+        _gather(views, ends, rng.randint(0, ends[-1], size=block, dtype=np.int64), drawn.reshape(block, *patch_shape))
+        mean = drawn.mean(axis=1, keepdims=True)
+        centred = np.subtract(drawn, mean, out=drawn if remove_mean else None)
+        variance = np.einsum("ij,ij->i", centred, centred) / size
+        passing = np.flatnonzero(variance >= np.float32(min_std) ** 2)[: n_patches - n_kept]
+        np.take(drawn, passing, axis=0, out=patches[n_kept : n_kept + len(passing)].reshape(-1, size), mode="clip")
         n_kept += len(passing)
-        n_discarded += n_draws - len(passing)
+        n_seen = block if n_kept < n_patches else int(passing[-1]) + 1  # what follows the last one was never needed
+        n_discarded += n_seen - len(passing)
+    if n_kept == n_patches:
+        return (patches, n_discarded) if return_n_discarded else patches
     raise ValueError(
         f"only {n_kept} of {n_kept + n_discarded} drawn patches have a standard deviation of at least "
         f"min_std={min_std}: the images are too flat; lower min_std, and check that it is in the images' unit."
@@ -141,10 +139,9 @@ def _checked_images(images: Sequence[ArrayLike] | NDArray[Any], patch_shape: tup
 
 
 def _gather(
-    views: list[NDArray[np.float32]], ends: NDArray[np.int64], positions: NDArray[np.int64], shape: tuple[int, ...]
-) -> NDArray[np.float32]:
+    views: list[NDArray[np.float32]], ends: NDArray[np.int64], positions: NDArray[np.int64], out: NDArray[np.float32]
+) -> None:
     """Copy the patches at flat `positions`, image by image so that each image is brought into cache once."""
-    out = np.empty((len(positions), *shape), dtype=np.float32)
     order = np.argsort(positions, kind="stable")
     cuts = np.searchsorted(positions[order], ends)
     start = 0
@@ -152,5 +149,4 @@ def _gather(
         chosen = order[start : cuts[i]]
         start = int(cuts[i])
         first = int(ends[i - 1]) if i else 0
-        out[chosen] = view[np.unravel_index(positions[chosen] - first, view.shape[: len(shape)])]
-    return out
+        out[chosen] = view[np.unravel_index(positions[chosen] - first, view.shape[: out.ndim - 1])]
