@@ -1,11 +1,10 @@
 // Responsibilities of a block of samples, shared by every covariance family.
 //
-// A row of joint values a_k = log π_k + log p(x|k) becomes
+// Joint values a_k = log π_k + log p(x|k) of a sample become
 //     log p(x) = max_k a_k + log Σ_k exp(a_k − max),    γ_k = exp(a_k − max) / Σ_j exp(a_j − max).
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -13,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "aligned.hpp"
 #include "simd.hpp"
 
 namespace convgmm {
@@ -30,90 +30,95 @@ struct NoDensity : std::domain_error {
                           "dtype; pass float64, or look for an outlier") {}
 };
 
-// Turns the row of `width` joint values (a multiple of the lane count, padded with -inf) into exp(a_k − max) in place.
-// Returns Σ_k exp(a_k − max) and sets `largest`.
+// The joint values of as many samples as a vector has lanes, component by component, so that sums over components need
+// no sums across lanes.
 template <class T>
-inline T exponentiate(T* row, std::size_t width, T& largest) {
-  using namespace simd;
-  Vec<T> top = load(row);
-  for (std::size_t k = kLanes<T>; k < width; k += kLanes<T>) top = maximum<T>(top, load(row + k));
-  largest = reduce<T>(top, [](T a, T b) { return a > b ? a : b; });
-  Vec<T> total{};
-  for (std::size_t k = 0; k < width; k += kLanes<T>) {
-    const Vec<T> e = exp_nonpositive<T>(load(row + k) - largest);
-    store(row + k, e);
-    total += e;
+class SampleGroup {
+ public:
+  static constexpr std::size_t kSize = simd::kLanes<T>;
+
+  // `width` is the number of components, padded to whole vectors.
+  explicit SampleGroup(std::size_t width) : width_(width), values_(width * kSize) {}
+
+  // Takes `kSize` rows of joint values without their constants, adds those (−inf for padding), and replaces every
+  // value by exp(a_k − max). Throws NoDensity for the first of the `count` samples from `first` on that has none.
+  void exponentiate(const T* joint, const T* constant, std::size_t count, std::size_t first) {
+    using namespace simd;
+    largest_ = Vec<T>{} - std::numeric_limits<T>::infinity();
+    for (std::size_t k = 0; k < width_; k += kSize) {
+      Vec<T> square[kSize];
+      for (std::size_t i = 0; i < kSize; ++i) square[i] = load(joint + i * width_ + k);
+      transpose<T>(square);
+      for (std::size_t i = 0; i < kSize; ++i) {
+        square[i] += constant[k + i];
+        largest_ = maximum<T>(largest_, square[i]);
+        store(at(k + i), square[i]);
+      }
+    }
+    total_ = Vec<T>{};
+    for (std::size_t k = 0; k < width_; ++k) {
+      const Vec<T> e = exp_nonpositive<T>(load(at(k)) - largest_);
+      store(at(k), e);
+      total_ += e;
+    }
+    const std::uint32_t wanted = (std::uint32_t{1} << count) - 1;
+    const std::uint32_t lacking =
+        wanted & ~mask_of<T>((largest_ > std::numeric_limits<T>::lowest()) & (total_ >= T{1}));
+    if (lacking != 0) throw NoDensity(first + static_cast<std::size_t>(__builtin_ctz(lacking)));
   }
-  return reduce<T>(total, [](T a, T b) { return a + b; });
-}
 
-// log p(x) from the two; throws NoDensity where there is none.
-template <class T>
-inline double log_sum(T largest, T total, std::size_t sample) {
-  if (!(largest > -std::numeric_limits<T>::infinity() && total >= T{1})) throw NoDensity(sample);
-  return static_cast<double>(largest) + std::log(static_cast<double>(total));
-}
+  simd::Vec<T> log_probability() const { return largest_ + simd::log_positive<T>(total_); }
+  simd::Vec<T> total() const { return total_; }
+  simd::Vec<T> exponential(std::size_t component) const { return simd::load(values_.data() + component * kSize); }
 
-// The samples of one block that each component keeps, with their weighted responsibilities.
+ private:
+  T* at(std::size_t component) { return values_.data() + component * kSize; }
+
+  std::size_t width_;
+  AlignedBuffer<T> values_;  // (width, kSize)
+  simd::Vec<T> largest_{}, total_{};
+};
+
+// The samples of a block that each component keeps, with their responsibilities times their weights.
 template <class T>
 class Kept {
  public:
-  struct Entry {
-    std::uint32_t sample;  // within the block
-    T responsibility;      // times the sample's weight
-  };
+  Kept(std::size_t n_components, std::size_t block)
+      : stride_(block + simd::kLanes<T>),
+        counts_(n_components),
+        samples_(n_components * stride_),
+        responsibilities_(n_components * stride_) {}
 
-  // `width` is the padded number of components.
-  Kept(std::size_t width, std::size_t block) : block_(block), counts_(width), entries_(width * block), found_(width) {}
-
-  const Entry* of(std::size_t component) const { return entries_.data() + component * block_; }
   std::size_t count(std::size_t component) const { return counts_[component]; }
+  const std::uint32_t* samples(std::size_t component) const { return samples_.data() + component * stride_; }
+  const T* responsibilities(std::size_t component) const { return responsibilities_.data() + component * stride_; }
 
-  void clear() { std::fill(counts_.begin(), counts_.end(), 0U); }
+  void clear() { std::fill(counts_.begin(), counts_.end(), std::size_t{0}); }
 
-  // Keeps for `sample` the entries of the row exp(a_k − max), of sum `total`, that are large enough.
-  void add(std::uint32_t sample, const T* row, std::size_t width, T total, double weight) {
-    const T least = kLeastResponsibility<T> * total;
-    T kept_total = 0;
-    std::size_t n_found = 0;
-    for (std::size_t k = 0; k < width; k += simd::kLanes<T>) {
-      std::uint32_t bits = simd::mask_above<T>(simd::load(row + k), least);
-      for (; bits != 0; bits &= bits - 1) {
-        const auto component = static_cast<std::uint32_t>(k) + static_cast<std::uint32_t>(__builtin_ctz(bits));
-        found_[n_found++] = component;
-        kept_total += row[component];
-      }
+  // Adds a group whose samples are first, first + 1, … within the block; a weight of 0 leaves a sample out.
+  void add(const SampleGroup<T>& group, std::uint32_t first, simd::Vec<T> weight) {
+    using namespace simd;
+    const Vec<T> least = group.total() * kLeastResponsibility<T>;
+    Vec<T> kept_total{};
+    for (std::size_t k = 0; k < counts_.size(); ++k) {
+      const Vec<T> e = group.exponential(k);
+      kept_total += e > least ? e : Vec<T>{};
     }
-    const T scale = static_cast<T>(weight / static_cast<double>(kept_total));
-    for (std::size_t i = 0; i < n_found; ++i) {
-      const std::uint32_t k = found_[i];
-      entries_[k * block_ + counts_[k]++] = {sample, row[k] * scale};
+    const Vec<T> scale = weight / kept_total;
+    const std::uint32_t weighted = mask_of<T>(weight > T{0});
+    for (std::size_t k = 0; k < counts_.size(); ++k) {
+      const Vec<T> e = group.exponential(k);
+      const std::uint32_t mask = weighted & mask_of<T>(e > least);
+      const std::size_t end = k * stride_ + counts_[k];
+      counts_[k] += append<T>(e * scale, mask, first, responsibilities_.data() + end, samples_.data() + end);
     }
   }
 
  private:
-  std::size_t block_;
-  std::vector<std::uint32_t> counts_;  // (width,)
-  std::vector<Entry> entries_;         // (width, block)
-  std::vector<std::uint32_t> found_;
+  std::size_t stride_;
+  std::vector<std::size_t> counts_;       // (K,)
+  AlignedBuffer<std::uint32_t> samples_;  // (K, stride)
+  AlignedBuffer<T> responsibilities_;     // (K, stride)
 };
-
-// From joint values (count, width) of the samples first, first + 1, …: fills `kept`, and returns Σ w log p(x).
-// `weight` is null or the weights of these samples.
-template <class T>
-double responsibilities(T* joint, std::size_t width, std::size_t count, std::size_t first, const double* weight,
-                        Kept<T>& kept) {
-  kept.clear();
-  double log_likelihood = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    T* row = joint + i * width;
-    T largest;
-    const T total = exponentiate(row, width, largest);
-    const double w = weight != nullptr ? weight[i] : 1.0;
-    log_likelihood += w * log_sum(largest, total, first + i);
-    kept.add(static_cast<std::uint32_t>(i), row, width, total, w);
-  }
-  return log_likelihood;
-}
 
 }  // namespace convgmm

@@ -20,6 +20,8 @@ using simd::Vec;
 
 // Samples whose joint values are worked on together: they and their coefficients stay in the second-level cache.
 constexpr std::size_t kBlock = 128;
+// Samples whose power is summed in the data's type before it is added to the float64 sums.
+constexpr std::size_t kFlush = 2048;
 // Coefficients of one tile that stay in the first-level cache together with the tile's share of the parameters.
 constexpr std::size_t kCoefficientTile = 256;
 // Accumulators of the inner kernel: kRows samples × kColumns vectors of components fill the register file.
@@ -95,9 +97,9 @@ void tile_distances(const T* P, std::size_t count, std::size_t D, const T* A, T*
   }
 }
 
-// log π_k + log p(x|k) of `count` samples into (count, width).
+// −½ Σ m P / S of `count` samples into (count, width): joint values without their constants.
 template <class T>
-void joint_values(const T* P, std::size_t count, const Packed<T>& mixture, T* out) {
+void distances(const T* P, std::size_t count, const Packed<T>& mixture, T* out) {
   for (std::size_t tile = 0; tile < mixture.n_tiles(); ++tile) {
     const std::size_t offset = tile * Packed<T>::tile_width();
     const T* A = mixture.precision.data() + offset * mixture.D;
@@ -106,58 +108,108 @@ void joint_values(const T* P, std::size_t count, const Packed<T>& mixture, T* ou
     else
       tile_distances<T, 1>(P, count, mixture.D, A, out + offset, mixture.width);
   }
-  for (std::size_t i = 0; i < count; ++i)
-    for (std::size_t k = 0; k < mixture.width; k += kLanes<T>)
-      store(out + i * mixture.width + k, load(out + i * mixture.width + k) + load(mixture.constant.data() + k));
 }
 
-// power[d] += Σ γ P[sample][d] over the kept samples of one component; sums in registers, then added in float64.
-template <class T, std::size_t Columns>
-inline void accumulate_power(const T* P, std::size_t stride, const typename Kept<T>::Entry* kept, std::size_t n_kept,
-                             double* power) {
-  Vec<T> sum[Columns] = {};
-  for (std::size_t j = 0; j < n_kept; ++j) {
-    const T* row = P + kept[j].sample * stride;
-    for (std::size_t c = 0; c < Columns; ++c) sum[c] += kept[j].responsibility * load(row + c * kLanes<T>);
-  }
-  for (std::size_t c = 0; c < Columns; ++c)
-    for (std::size_t l = 0; l < kLanes<T>; ++l) power[c * kLanes<T> + l] += static_cast<double>(sum[c][l]);
-}
-
+// Σ γ P over samples in T, for every component: (K, vectors) that are added to float64 sums now and then. The last
+// vector of a row reaches back, so that nothing beyond the row is read; its first lanes are those of the one before.
 template <class T>
-void add_block(const T* P, std::size_t D, const Kept<T>& kept, Statistics& statistics) {
-  constexpr std::size_t kWide = 4;
-  for (std::size_t k = 0; k < statistics.responsibility.size(); ++k) {
-    const auto* entries = kept.of(k);
-    const std::size_t n_kept = kept.count(k);
-    if (n_kept == 0) continue;
-    double* power = statistics.power.data() + k * D;
-    std::size_t d = 0;
-    for (; d + kWide * kLanes<T> <= D; d += kWide * kLanes<T>)
-      accumulate_power<T, kWide>(P + d, D, entries, n_kept, power + d);
-    for (; d + kLanes<T> <= D; d += kLanes<T>) accumulate_power<T, 1>(P + d, D, entries, n_kept, power + d);
-    double total = 0;
-    for (std::size_t j = 0; j < n_kept; ++j) total += static_cast<double>(entries[j].responsibility);
-    statistics.responsibility[k] += total;
-    for (; d < D; ++d) {
-      T sum = 0;
-      for (std::size_t j = 0; j < n_kept; ++j) sum += entries[j].responsibility * P[entries[j].sample * D + d];
-      power[d] += static_cast<double>(sum);
+class PowerSums {
+ public:
+  PowerSums(std::size_t n_components, std::size_t D)
+      : D_(D), vectors_((D + kLanes<T> - 1) / kLanes<T>), sums_(n_components * vectors_ * kLanes<T>) {
+    std::fill(sums_.begin(), sums_.end(), T{0});
+  }
+
+  // Adds the samples of a block that the component keeps.
+  void add(const T* P, const Kept<T>& kept, std::size_t component) {
+    const std::size_t count = kept.count(component);
+    const std::uint32_t* samples = kept.samples(component);
+    const T* gamma = kept.responsibilities(component);
+    T* sums = sums_.data() + component * vectors_ * kLanes<T>;
+    if (D_ < kLanes<T>) {
+      for (std::size_t j = 0; j < count; ++j)
+        for (std::size_t d = 0; d < D_; ++d) sums[d] += gamma[j] * P[samples[j] * D_ + d];
+      return;
     }
+    constexpr std::size_t kWide = 8;
+    std::size_t v = 0;
+    for (; v + kWide <= vectors_; v += kWide) add_columns<kWide>(P, samples, gamma, count, v, sums);
+    for (; v < vectors_; ++v) add_columns<1>(P, samples, gamma, count, v, sums);
+  }
+
+  // Moves the sums of all components to `power` (K, D).
+  void flush(std::vector<double>& power) {
+    const std::size_t n_components = power.size() / D_;
+    for (std::size_t k = 0; k < n_components; ++k) {
+      const T* sums = sums_.data() + k * vectors_ * kLanes<T>;
+      const std::size_t last = (vectors_ - 1) * kLanes<T>;
+      for (std::size_t d = 0; d < last; ++d) power[k * D_ + d] += static_cast<double>(sums[d]);
+      for (std::size_t d = last; d < D_; ++d)
+        power[k * D_ + d] += static_cast<double>(sums[d + last - offset(vectors_ - 1)]);
+    }
+    std::fill(sums_.begin(), sums_.end(), T{0});
+  }
+
+ private:
+  // The first column of a vector.
+  std::size_t offset(std::size_t vector) const {
+    return D_ < kLanes<T> ? 0 : std::min(vector * kLanes<T>, D_ - kLanes<T>);
+  }
+
+  template <std::size_t Columns>
+  void add_columns(const T* P, const std::uint32_t* samples, const T* gamma, std::size_t count, std::size_t first,
+                   T* sums) {
+    Vec<T> sum[Columns];
+    std::size_t offsets[Columns];
+    for (std::size_t c = 0; c < Columns; ++c) {
+      sum[c] = load(sums + (first + c) * kLanes<T>);
+      offsets[c] = offset(first + c);
+    }
+    for (std::size_t j = 0; j < count; ++j) {
+      const T* row = P + samples[j] * D_;
+      for (std::size_t c = 0; c < Columns; ++c) sum[c] += gamma[j] * load(row + offsets[c]);
+    }
+    for (std::size_t c = 0; c < Columns; ++c) store(sums + (first + c) * kLanes<T>, sum[c]);
+  }
+
+  std::size_t D_;
+  std::size_t vectors_;  // of a row
+  AlignedBuffer<T> sums_;
+};
+
+// What one thread works with: a block's joint values, and one group of its samples after the other.
+template <class T>
+struct Scratch {
+  AlignedBuffer<T> joint;  // (kBlock, width)
+  SampleGroup<T> group;
+
+  explicit Scratch(std::size_t width) : joint(kBlock * width), group(width) {
+    std::fill(joint.begin(), joint.end(), T{0});  // rows beyond the last sample are computed with, and not used
+  }
+};
+
+// Calls use(group, begin, count) for the samples begin, …, begin + count − 1 of each group in [first, end).
+template <class T, class Use>
+void for_groups(const T* coefficients, std::size_t first, std::size_t end, const Packed<T>& mixture,
+                Scratch<T>& scratch, Use use) {
+  constexpr std::size_t kSize = SampleGroup<T>::kSize;
+  distances(coefficients + first * mixture.D, end - first, mixture, scratch.joint.data());
+  for (std::size_t begin = first; begin < end; begin += kSize) {
+    const std::size_t count = std::min(kSize, end - begin);
+    scratch.group.exponentiate(scratch.joint.data() + (begin - first) * mixture.width, mixture.constant.data(), count,
+                               begin);
+    use(scratch.group, begin, count);
   }
 }
 
-// Calls use(joint, begin, count) with the joint values of one block of samples after the other.
-template <class T, class Use>
-void for_blocks(const T* coefficients, std::size_t n, const Packed<T>& mixture, int n_threads, Use use) {
+// Calls work(scratch, first, end) for one block of samples after the other, in parallel.
+template <class T, class Work>
+void for_blocks(std::size_t n, const Packed<T>& mixture, int n_threads, Work work) {
   parallel::chunks(
-      n, parallel::chunk_size(n, kBlock), n_threads, [&] { return AlignedBuffer<T>(kBlock * mixture.width); },
-      [&](AlignedBuffer<T>& joint, std::size_t begin, std::size_t end) {
-        for (std::size_t first = begin; first < end; first += kBlock) {
-          const std::size_t count = std::min(kBlock, end - first);
-          joint_values(coefficients + first * mixture.D, count, mixture, joint.data());
-          use(joint.data(), first, count);
-        }
+      n, parallel::chunk_size(n, kBlock), n_threads, [&] { return Scratch<T>(mixture.width); },
+      [&](Scratch<T>& scratch, std::size_t begin, std::size_t end) {
+        for (std::size_t first = begin; first < end; first += kBlock)
+          work(scratch, first, std::min(first + kBlock, end));
       });
 }
 
@@ -184,24 +236,45 @@ Statistics expect(const T* coefficients, std::size_t n, const double* sample_wei
   const std::size_t D = mixture.n_coefficients;
   const Packed<T> packed(mixture);
   struct Local {
-    AlignedBuffer<T> joint;
+    Scratch<T> scratch;
     Kept<T> kept;
+    PowerSums<T> sums;
     Statistics statistics;
   };
   Statistics total(K, D);
   parallel::ordered_chunks(
       n, parallel::chunk_size(n, kBlock), n_threads,
-      [&] { return Local{AlignedBuffer<T>(kBlock * packed.width), Kept<T>(packed.width, kBlock), Statistics(K, D)}; },
+      [&] { return Local{Scratch<T>(packed.width), Kept<T>(K, kBlock), PowerSums<T>(K, D), Statistics(K, D)}; },
       [&](Local& local, std::size_t begin, std::size_t end) {
-        local.statistics.clear();
+        Statistics& statistics = local.statistics;
+        statistics.clear();
+        std::size_t summed = 0;
         for (std::size_t first = begin; first < end; first += kBlock) {
-          const std::size_t count = std::min(kBlock, end - first);
-          const T* P = coefficients + first * D;
-          joint_values(P, count, packed, local.joint.data());
-          local.statistics.log_likelihood +=
-              responsibilities(local.joint.data(), packed.width, count, first,
-                               sample_weight != nullptr ? sample_weight + first : nullptr, local.kept);
-          add_block(P, D, local.kept, local.statistics);
+          const std::size_t block_end = std::min(first + kBlock, end);
+          local.kept.clear();
+          for_groups(coefficients, first, block_end, packed, local.scratch,
+                     [&](const SampleGroup<T>& group, std::size_t sample, std::size_t count) {
+                       const Vec<T> log_probability = group.log_probability();
+                       Vec<T> weight{};
+                       for (std::size_t i = 0; i < count; ++i) {
+                         const double w = sample_weight != nullptr ? sample_weight[sample + i] : 1.0;
+                         weight[i] = static_cast<T>(w);
+                         statistics.log_likelihood += w * static_cast<double>(log_probability[i]);
+                       }
+                       local.kept.add(group, static_cast<std::uint32_t>(sample - first), weight);
+                     });
+          for (std::size_t k = 0; k < K; ++k) {
+            double share = 0;
+            for (std::size_t j = 0; j < local.kept.count(k); ++j)
+              share += static_cast<double>(local.kept.responsibilities(k)[j]);
+            statistics.responsibility[k] += share;
+            local.sums.add(coefficients + first * D, local.kept, k);
+          }
+          summed += block_end - first;
+          if (summed >= kFlush || block_end == end) {
+            local.sums.flush(statistics.power);
+            summed = 0;
+          }
         }
       },
       [&](Local& local) { total += local.statistics; });
@@ -212,8 +285,11 @@ template <class T>
 void log_density(const T* coefficients, std::size_t n, const Mixture& mixture, int n_threads, T* out) {
   const Packed<T> packed(mixture);
   const std::size_t K = mixture.n_components;
-  for_blocks(coefficients, n, packed, n_threads, [&](const T* joint, std::size_t first, std::size_t count) {
-    for (std::size_t i = 0; i < count; ++i) std::copy_n(joint + i * packed.width, K, out + (first + i) * K);
+  for_blocks<T>(n, packed, n_threads, [&](Scratch<T>& scratch, std::size_t first, std::size_t end) {
+    distances(coefficients + first * packed.D, end - first, packed, scratch.joint.data());
+    for (std::size_t i = 0; i < end - first; ++i)
+      for (std::size_t k = 0; k < K; ++k)
+        out[(first + i) * K + k] = scratch.joint[i * packed.width + k] + packed.constant[k];
   });
 }
 
@@ -222,15 +298,17 @@ void posterior(const T* coefficients, std::size_t n, const Mixture& mixture, int
                T* log_probability) {
   const Packed<T> packed(mixture);
   const std::size_t K = mixture.n_components;
-  for_blocks(coefficients, n, packed, n_threads, [&](T* joint, std::size_t first, std::size_t count) {
-    for (std::size_t i = 0; i < count; ++i) {
-      T* row = joint + i * packed.width;
-      T largest;
-      const T total = exponentiate(row, packed.width, largest);
-      log_probability[first + i] = static_cast<T>(log_sum(largest, total, first + i));
-      T* out = responsibilities + (first + i) * K;
-      for (std::size_t k = 0; k < K; ++k) out[k] = row[k] / total;
-    }
+  for_blocks<T>(n, packed, n_threads, [&](Scratch<T>& scratch, std::size_t first, std::size_t end) {
+    for_groups(coefficients, first, end, packed, scratch,
+               [&](const SampleGroup<T>& group, std::size_t sample, std::size_t count) {
+                 const Vec<T> log_p = group.log_probability();
+                 const Vec<T> inverse = T{1} / group.total();
+                 for (std::size_t i = 0; i < count; ++i) log_probability[sample + i] = log_p[i];
+                 for (std::size_t k = 0; k < K; ++k) {
+                   const Vec<T> gamma = group.exponential(k) * inverse;
+                   for (std::size_t i = 0; i < count; ++i) responsibilities[(sample + i) * K + k] = gamma[i];
+                 }
+               });
   });
 }
 
