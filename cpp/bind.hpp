@@ -38,6 +38,7 @@ auto without_gil(Work work) {
 }
 
 void bind_fft(py::module_& module);
+void bind_full(py::module_& module);
 void bind_spectral(py::module_& module);
 
 }  // namespace convgmm

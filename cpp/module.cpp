@@ -14,5 +14,6 @@ PYBIND11_MODULE(CONVGMM_CORE_NAME, module) {
   module.attr("eigen_version") = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
                                  std::to_string(EIGEN_MINOR_VERSION);
   convgmm::bind_fft(module);
+  convgmm::bind_full(module);
   convgmm::bind_spectral(module);
 }

@@ -37,27 +37,32 @@ class SampleGroup {
  public:
   static constexpr std::size_t kSize = simd::kLanes<T>;
 
-  // `width` is the number of components, padded to whole vectors.
+  // `width` is the number of components; for `set_rows` padded to whole vectors.
   explicit SampleGroup(std::size_t width) : width_(width), values_(width * kSize) {}
 
-  // Takes `kSize` rows of joint values without their constants, adds those (−inf for padding), and replaces every
-  // value by exp(a_k − max). Throws NoDensity for the first of the `count` samples from `first` on that has none.
-  void exponentiate(const T* joint, const T* constant, std::size_t count, std::size_t first) {
+  // The joint values of one component, to be set before `exponentiate`.
+  void set(std::size_t component, simd::Vec<T> joint) { simd::store(at(component), joint); }
+
+  // Sets all joint values from `kSize` rows (kSize, width) that lack their constants (−inf for padding).
+  void set_rows(const T* rows, const T* constants) {
     using namespace simd;
-    largest_ = Vec<T>{} - std::numeric_limits<T>::infinity();
     for (std::size_t k = 0; k < width_; k += kSize) {
       Vec<T> square[kSize];
-      for (std::size_t i = 0; i < kSize; ++i) square[i] = load(joint + i * width_ + k);
+      for (std::size_t i = 0; i < kSize; ++i) square[i] = load(rows + i * width_ + k);
       transpose<T>(square);
-      for (std::size_t i = 0; i < kSize; ++i) {
-        square[i] += constant[k + i];
-        largest_ = maximum<T>(largest_, square[i]);
-        store(at(k + i), square[i]);
-      }
+      for (std::size_t i = 0; i < kSize; ++i) store(at(k + i), square[i] + constants[k + i]);
     }
+  }
+
+  // Replaces every value by exp(a_k − max). Throws NoDensity for the first of the `count` samples from `first` on that
+  // has no density; lanes from `count` on may hold anything.
+  void exponentiate(std::size_t count, std::size_t first) {
+    using namespace simd;
+    largest_ = Vec<T>{} - std::numeric_limits<T>::infinity();
+    for (std::size_t k = 0; k < width_; ++k) largest_ = maximum<T>(largest_, exponential(k));
     total_ = Vec<T>{};
     for (std::size_t k = 0; k < width_; ++k) {
-      const Vec<T> e = exp_nonpositive<T>(load(at(k)) - largest_);
+      const Vec<T> e = exp_nonpositive<T>(exponential(k) - largest_);
       store(at(k), e);
       total_ += e;
     }
@@ -65,6 +70,17 @@ class SampleGroup {
     const std::uint32_t lacking =
         wanted & ~mask_of<T>((largest_ > std::numeric_limits<T>::lowest()) & (total_ >= T{1}));
     if (lacking != 0) throw NoDensity(first + static_cast<std::size_t>(__builtin_ctz(lacking)));
+  }
+
+  // Writes γ of the first `count` samples to (count, K) and log p(x) to (count,).
+  void write(std::size_t count, std::size_t n_components, T* responsibilities, T* log_probabilities) const {
+    const simd::Vec<T> log_p = log_probability();
+    const simd::Vec<T> inverse = T{1} / total_;
+    for (std::size_t i = 0; i < count; ++i) log_probabilities[i] = log_p[i];
+    for (std::size_t k = 0; k < n_components; ++k) {
+      const simd::Vec<T> gamma = exponential(k) * inverse;
+      for (std::size_t i = 0; i < count; ++i) responsibilities[i * n_components + k] = gamma[i];
+    }
   }
 
   simd::Vec<T> log_probability() const { return largest_ + simd::log_positive<T>(total_); }
@@ -95,9 +111,18 @@ class Kept {
 
   void clear() { std::fill(counts_.begin(), counts_.end(), std::size_t{0}); }
 
-  // Adds a group whose samples are first, first + 1, … within the block; a weight of 0 leaves a sample out.
-  void add(const SampleGroup<T>& group, std::uint32_t first, simd::Vec<T> weight) {
+  // Adds a group whose `count` samples are first, first + 1, … within the block, with their weights (null: all 1); a
+  // weight of 0 leaves a sample out. Returns Σ w log p(x).
+  double add(const SampleGroup<T>& group, std::uint32_t first, std::size_t count, const double* sample_weight) {
     using namespace simd;
+    const Vec<T> log_probability = group.log_probability();
+    Vec<T> weight{};
+    double log_likelihood = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const double w = sample_weight != nullptr ? sample_weight[i] : 1.0;
+      weight[i] = static_cast<T>(w);
+      log_likelihood += w * static_cast<double>(log_probability[i]);
+    }
     const Vec<T> least = group.total() * kLeastResponsibility<T>;
     Vec<T> kept_total{};
     for (std::size_t k = 0; k < counts_.size(); ++k) {
@@ -112,6 +137,7 @@ class Kept {
       const std::size_t end = k * stride_ + counts_[k];
       counts_[k] += append<T>(e * scale, mask, first, responsibilities_.data() + end, samples_.data() + end);
     }
+    return log_likelihood;
   }
 
  private:

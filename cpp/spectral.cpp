@@ -196,8 +196,8 @@ void for_groups(const T* coefficients, std::size_t first, std::size_t end, const
   distances(coefficients + first * mixture.D, end - first, mixture, scratch.joint.data());
   for (std::size_t begin = first; begin < end; begin += kSize) {
     const std::size_t count = std::min(kSize, end - begin);
-    scratch.group.exponentiate(scratch.joint.data() + (begin - first) * mixture.width, mixture.constant.data(), count,
-                               begin);
+    scratch.group.set_rows(scratch.joint.data() + (begin - first) * mixture.width, mixture.constant.data());
+    scratch.group.exponentiate(count, begin);
     use(scratch.group, begin, count);
   }
 }
@@ -254,14 +254,9 @@ Statistics expect(const T* coefficients, std::size_t n, const double* sample_wei
           local.kept.clear();
           for_groups(coefficients, first, block_end, packed, local.scratch,
                      [&](const SampleGroup<T>& group, std::size_t sample, std::size_t count) {
-                       const Vec<T> log_probability = group.log_probability();
-                       Vec<T> weight{};
-                       for (std::size_t i = 0; i < count; ++i) {
-                         const double w = sample_weight != nullptr ? sample_weight[sample + i] : 1.0;
-                         weight[i] = static_cast<T>(w);
-                         statistics.log_likelihood += w * static_cast<double>(log_probability[i]);
-                       }
-                       local.kept.add(group, static_cast<std::uint32_t>(sample - first), weight);
+                       statistics.log_likelihood +=
+                           local.kept.add(group, static_cast<std::uint32_t>(sample - first), count,
+                                          sample_weight != nullptr ? sample_weight + sample : nullptr);
                      });
           for (std::size_t k = 0; k < K; ++k) {
             double share = 0;
@@ -301,13 +296,7 @@ void posterior(const T* coefficients, std::size_t n, const Mixture& mixture, int
   for_blocks<T>(n, packed, n_threads, [&](Scratch<T>& scratch, std::size_t first, std::size_t end) {
     for_groups(coefficients, first, end, packed, scratch,
                [&](const SampleGroup<T>& group, std::size_t sample, std::size_t count) {
-                 const Vec<T> log_p = group.log_probability();
-                 const Vec<T> inverse = T{1} / group.total();
-                 for (std::size_t i = 0; i < count; ++i) log_probability[sample + i] = log_p[i];
-                 for (std::size_t k = 0; k < K; ++k) {
-                   const Vec<T> gamma = group.exponential(k) * inverse;
-                   for (std::size_t i = 0; i < count; ++i) responsibilities[(sample + i) * K + k] = gamma[i];
-                 }
+                 group.write(count, K, responsibilities + sample * K, log_probability + sample);
                });
   });
 }

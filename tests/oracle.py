@@ -72,3 +72,54 @@ def symmetric_spectra(rng: np.random.Generator, n_components: int, shape: tuple[
     spectra = rng.uniform(0.5, 2.0, size=(n_components, *shape))
     mirrored = np.roll(np.flip(spectra, axes), 1, axes)
     return (spectra + mirrored) / 2
+
+
+def full_log_density(X: NDArray, means: Array, covariances: Array) -> Array:
+    """Return log N(x; μ_k, C_k), (n, K), by solving with each covariance."""
+    columns = []
+    for mean, covariance in zip(means, covariances, strict=True):
+        d = X.astype(np.float64) - mean
+        squared = (d * np.linalg.solve(covariance, d.T).T).sum(axis=1)
+        columns.append(-0.5 * (squared + np.linalg.slogdet(covariance)[1] + X.shape[1] * np.log(2 * np.pi)))
+    return np.stack(columns, axis=1)
+
+
+@dataclass
+class FullCourse:
+    lower_bounds: Array
+    weights: Array
+    means: Array
+    covariances: Array
+
+
+def full_em(
+    X: NDArray,
+    weights: Array,
+    means: Array,
+    covariances: Array,
+    *,
+    n_iter: int,
+    reg_covar: float,
+    zero_means: bool = False,
+    sample_weight: Array | None = None,
+) -> FullCourse:
+    """Run plain EM with dense responsibilities, without pruning."""
+    X = X.astype(np.float64)
+    w = np.ones(len(X)) if sample_weight is None else sample_weight
+    bounds = []
+    for _ in range(n_iter):
+        with np.errstate(divide="ignore"):
+            joint = full_log_density(X, means, covariances) + np.log(weights)
+        total = logsumexp(joint, axis=1)
+        bounds.append(w @ total / w.sum())
+        gamma = np.exp(joint - total[:, None]) * w[:, None]
+        share = gamma.sum(axis=0)
+        weights = share / share.sum()
+        means = np.zeros_like(means) if zero_means else gamma.T @ X / share[:, None]
+        covariances = np.stack(
+            [
+                (gamma[:, k, None] * (X - means[k])).T @ (X - means[k]) / share[k] + reg_covar * np.eye(X.shape[1])
+                for k in range(len(share))
+            ]
+        )
+    return FullCourse(np.array(bounds), weights, means, covariances)

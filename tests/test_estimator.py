@@ -20,9 +20,9 @@ from sklearn.utils.estimator_checks import (
 )
 
 import oracle
-from convgmm import ConvGMM
+from convgmm import ConvGMM, FullGMM
 
-MIXTURES = [ConvGMM(2)]  # one line for each family
+MIXTURES = [ConvGMM(2), FullGMM(2)]  # one entry for each family
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

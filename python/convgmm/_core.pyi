@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 _Floats: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64; results have the type of the data
 _Float64 = NDArray[np.float64]
+_Moments: TypeAlias = tuple[_Float64, _Float64, _Float64, float]
 
 level: str
 levels_built: list[str]
@@ -24,6 +25,40 @@ def thread_count(requested: int) -> int: ...
 def fftw_version() -> str: ...
 def half_spectrum(shape: Sequence[int]) -> tuple[_Float64, NDArray[np.int64]]: ...
 def squared_coefficients(patches: _Floats, shape: Sequence[int], remove_mean: bool, n_threads: int) -> _Floats: ...
+
+# bind_full
+def full_factorize_float32(covariances: _Float64, n_threads: int) -> tuple[NDArray[np.float32], _Float64, int]: ...
+def full_factorize_float64(covariances: _Float64, n_threads: int) -> tuple[_Float64, _Float64, int]: ...
+def full_expect(
+    samples: _Floats,
+    means: _Float64,
+    whiteners: _Floats,
+    log_diagonal: _Float64,
+    weights: _Float64,
+    sample_weight: _Float64 | None,
+    winners: NDArray[np.int32],
+    stages: Sequence[int],
+    n_threads: int,
+) -> tuple[_Float64, _Float64, _Float64, float, list[int], list[int]]: ...
+def full_moments(
+    samples: _Floats,
+    offsets: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    responsibilities: _Float64,
+    means: _Float64,
+    n_threads: int,
+) -> _Moments: ...
+def full_log_density(
+    samples: _Floats, means: _Float64, whiteners: _Floats, log_diagonal: _Float64, n_threads: int
+) -> _Floats: ...
+def full_posterior(
+    samples: _Floats,
+    means: _Float64,
+    whiteners: _Floats,
+    log_diagonal: _Float64,
+    weights: _Float64 | None,
+    n_threads: int,
+) -> tuple[_Floats, _Floats]: ...
 
 # bind_spectral
 def spectral_expect(

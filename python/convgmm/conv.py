@@ -45,7 +45,7 @@ class SpectralStatistics:
         )
 
 
-class ConvGMM(Mixture[Spectra, SpectralStatistics]):
+class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
     """Convolutional Gaussian mixture model.
 
     Every component is a zero-mean Gaussian whose covariance is circulant, hence diagonal in the discrete Fourier
@@ -238,9 +238,6 @@ class ConvGMM(Mixture[Spectra, SpectralStatistics]):
 
     # ---- the family's verbs ------------------------------------------------------------------------------------------
 
-    def _threads(self) -> int:
-        return self.n_threads or 0  # 0: what OpenMP would use
-
     def _data(self, X: NDArray[Any]) -> Floats:
         return self._half.coefficients(X, self._threads())
 
@@ -266,9 +263,10 @@ class ConvGMM(Mixture[Spectra, SpectralStatistics]):
             )
         return spectra
 
-    def _begin(self, X: NDArray[Any], data: Floats, sample_weight: NDArray[np.float64] | None) -> None:
+    def _begin(self, X: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> Floats:
         if self.remove_mean:
             self._look_for_constant(X)
+        data = self._data(X)
         # Each sample's mean power per degree of freedom. Not a matrix product: a library's may depend on its threads.
         multiplicities = (self._half.multiplicities / self._half.degrees_of_freedom).astype(data.dtype)
         self._power = np.einsum("nd,d->n", data, multiplicities)
@@ -283,6 +281,7 @@ class ConvGMM(Mixture[Spectra, SpectralStatistics]):
                 + (", or pass float64." if data.dtype == np.float32 else ".")
             )
         self._floor = self.reg_spectrum * mean_power
+        return data
 
     @staticmethod
     def _look_for_constant(X: NDArray[Any]) -> None:

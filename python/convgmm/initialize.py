@@ -1,4 +1,4 @@
-"""Starting points for mixtures of circulant Gaussians.
+"""Starting points.
 
 Samples are drawn through the cumulative weight over an order that their values alone decide, so that a start does not
 depend on the order of the samples, and a sample that is repeated counts like one with a larger weight.
@@ -31,6 +31,15 @@ def draw(
     cumulative = np.cumsum(weight)
     chosen = np.searchsorted(cumulative, rng.uniform(size=n) * cumulative[-1], side="right")
     return np.asarray(order[np.minimum(chosen, len(order) - 1)])
+
+
+def _trials(distances: NDArray[np.float64], n: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+    """Draw n indices in proportion to `distances`; all alike when they are 0, as when samples repeat."""
+    cumulative = np.cumsum(distances)
+    if not cumulative[-1] > 0:
+        cumulative = np.arange(1.0, len(distances) + 1)
+    drawn = np.searchsorted(cumulative, rng.uniform(size=n) * cumulative[-1], side="right")
+    return np.asarray(np.minimum(drawn, len(distances) - 1))
 
 
 def kmeans_plus_plus(
@@ -85,12 +94,7 @@ def kmeans_plus_plus(
     spectra = np.empty((n_components, coefficients.shape[1]))
     best = np.full(len(drawn), -np.inf)
     for k in range(n_components):
-        lacking = np.maximum(own_density - best, 0) if k else np.ones(len(drawn))
-        cumulative = np.cumsum(lacking)
-        if not cumulative[-1] > 0:  # fewer distinct samples than components: any will do
-            cumulative = np.arange(1.0, len(drawn) + 1)
-        trials = np.searchsorted(cumulative, rng.uniform(size=n_trials) * cumulative[-1], side="right")
-        trials = np.minimum(trials, len(drawn) - 1)
+        trials = _trials(np.maximum(own_density - best, 0) if k else np.ones(len(drawn)), n_trials, rng)
         density = _core.spectral_log_density(drawn, multiplicities, np.ascontiguousarray(own[trials]), n_threads)
         improved = np.maximum(best[:, None], density)
         winner = improved.sum(axis=0, dtype=np.float64).argmax()

@@ -60,6 +60,7 @@ class Parameters(Protocol):
 
 P = TypeVar("P", bound=Parameters)
 S = TypeVar("S", bound=Statistics)
+D = TypeVar("D")  # what a family reads of all samples in every iteration
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,24 @@ class Monitor:
         EM has converged when the mean log-likelihood gains less than this, in nats, and does not fall.
     relative, absolute : float
         How far the mean log-likelihood may fall by rounding alone: a share of its size, plus so many nats.
+    may_fall : bool, default=False
+        Whether the steps are such that a fall is no surprise. It then does not warn, nor does it count as converged.
     """
 
     tol: float
     relative: float
     absolute: float
+    may_fall: bool = False
     lower_bounds: list[float] = field(default_factory=list)
 
     def converged(self, lower_bound: float, *, exempt: bool) -> bool:
-        """Record an iteration; `exempt` when the step that led to it may let the likelihood fall."""
+        """Record an iteration; `exempt` when the step that led to it removed components."""
         gain = lower_bound - self.lower_bounds[-1] if self.lower_bounds else np.inf
         self.lower_bounds.append(lower_bound)
         if exempt:
             return False
         rounding = self.relative * abs(lower_bound) + self.absolute
-        if gain < -rounding:
+        if gain < -rounding and not self.may_fall:
             warnings.warn(
                 f"the mean log-likelihood fell by {-gain:.3g} nats in iteration {len(self.lower_bounds) - 1}, more "
                 f"than rounding explains ({rounding:.1g}): please report this with the data.",
@@ -138,7 +142,6 @@ def run_em(
     *,
     max_iter: int,
     prune_threshold: float,
-    exempt: bool = False,
     progress: bool = False,
 ) -> None:
     """Iterate from ``run.parameters`` until the monitor calls it converged, or `max_iter` iterations are done.
@@ -155,8 +158,6 @@ def run_em(
         Most iterations.
     prune_threshold : float
         Least share of the total weight; components below are removed, never the last one.
-    exempt : bool, default=False
-        Whether no step of this family promises that the likelihood rises.
     progress : bool, default=False
         Whether a progress bar is shown.
     """
@@ -167,7 +168,7 @@ def run_em(
         for iteration in range(max_iter):
             statistics = expect(run.parameters)
             total = float(statistics.responsibility.sum())
-            converged = monitor.converged(statistics.log_likelihood / total, exempt=exempt or pruned)
+            converged = monitor.converged(statistics.log_likelihood / total, exempt=pruned)
             share = statistics.responsibility / total
             parameters = maximize(statistics, run.parameters)
             full = share >= prune_threshold
@@ -202,7 +203,7 @@ def largest_posteriors(joint: NDArray[np.float64], n: int) -> NDArray[np.int64]:
     return np.take_along_axis(best, order, axis=0).T.astype(np.int64)
 
 
-class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator, ABC, Generic[P, S]):  # type: ignore[misc]
+class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator, ABC, Generic[D, P, S]):  # type: ignore[misc]
     """A mixture of Gaussians as a scikit-learn estimator; the families derive from it."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -244,18 +245,18 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
 
     @abstractmethod
     def _data(self, X: NDArray[Any]) -> Floats:
-        """Turn validated samples (n, n_features) into what `_expect` reads, (n, D)."""
+        """Turn validated samples (n, n_features) into what densities are computed from, (n, D)."""
 
     @abstractmethod
     def _check_start(self) -> None:
         """Check the starting values that the user gave, before any work."""
 
     @abstractmethod
-    def _begin(self, X: NDArray[Any], data: Floats, sample_weight: NDArray[np.float64] | None) -> None:
-        """Check the data for what this family cannot model, and compute what stays fixed during the fit."""
+    def _begin(self, X: NDArray[Any], sample_weight: NDArray[np.float64] | None) -> D:
+        """Check the samples for what this family cannot model, and return what `_expect` reads of them."""
 
     @abstractmethod
-    def _start(self, data: Floats, sample_weight: NDArray[np.float64] | None, rng: np.random.RandomState) -> P:
+    def _start(self, data: D, sample_weight: NDArray[np.float64] | None, rng: np.random.RandomState) -> P:
         """Return starting parameters."""
 
     @abstractmethod
@@ -267,7 +268,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         """Set the fitted attributes."""
 
     @abstractmethod
-    def _expect(self, data: Floats, sample_weight: NDArray[np.float64] | None, parameters: P) -> S:
+    def _expect(self, data: D, sample_weight: NDArray[np.float64] | None, parameters: P) -> S:
         """Return the statistics of all data."""
 
     @abstractmethod
@@ -289,6 +290,13 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
     @abstractmethod
     def _parameters_per_component(self) -> int:
         """Return the number of free parameters of one component, without its weight."""
+
+    def _threads(self) -> int:
+        return self.n_threads or 0  # 0: what OpenMP would use
+
+    def _may_fall(self) -> bool:
+        """Say whether the M-step is not that of EM, so that the likelihood may fall a little."""
+        return False
 
     # ---- input -------------------------------------------------------------------------------------------------------
 
@@ -363,12 +371,14 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         KeyboardInterrupt
             On Ctrl-C; the model is then what the last whole iteration made it.
         """
-        self._fit(X, sample_weight)
+        self._fit(self._checked(X), sample_weight)
         return self
 
-    def _fit(self, X: Any, sample_weight: ArrayLike | None) -> Floats:
+    def _checked(self, X: Any) -> NDArray[Any]:
         self._validate_params()
-        X = self._validate(X, reset=True)
+        return self._validate(X, reset=True)
+
+    def _fit(self, X: NDArray[Any], sample_weight: ArrayLike | None) -> None:
         self._check_start()
         weight: NDArray[np.float64] | None = None
         if sample_weight is not None:
@@ -381,8 +391,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
                 f"n_components={self.n_components} components need at least as many samples, got "
                 f"n_samples = {n_samples}; lower n_components or pass more samples."
             )
-        data = self._data(X)
-        self._begin(X, data, weight)
+        data = self._begin(X, weight)
         rng = check_random_state(self.random_state)
         warm = self.warm_start and hasattr(self, "weights_")
         best: Run[P] | None = None
@@ -391,7 +400,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
                 run = Run(self._parameters() if warm else self._start(data, weight, rng), [])
                 if best is None:
                     best = run
-                self._run(run, data, weight)
+                self._run(run, data, X.dtype, weight)
                 if run.lower_bounds[-1] > best.lower_bounds[-1]:
                     best = run
         finally:
@@ -403,15 +412,14 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        return data
 
-    def _run(self, run: Run[P], data: Floats, weight: NDArray[np.float64] | None) -> None:
-        relative = _ROUNDING * float(np.finfo(data.dtype).eps)
+    def _run(self, run: Run[P], data: D, dtype: np.dtype[Any], weight: NDArray[np.float64] | None) -> None:
+        relative = _ROUNDING * float(np.finfo(dtype).eps)
         # Where the bound is near 0, it is the difference of terms of the size of the degrees of freedom.
-        absolute = relative * self.n_features_in_ + len(run.parameters.weights) * _DROPPED[data.dtype]
+        absolute = relative * self.n_features_in_ + len(run.parameters.weights) * _DROPPED[dtype]
         run_em(
             run,
-            Monitor(self.tol, relative, absolute),
+            Monitor(self.tol, relative, absolute, may_fall=self._may_fall()),
             lambda parameters: self._expect(data, weight, parameters),
             self._maximize,
             max_iter=self.max_iter,
@@ -439,7 +447,9 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
 
     def fit_predict(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int64]:
         """Train, and return each sample's likeliest component, (n,); parameters and errors as in `fit`."""
-        return self._likeliest(self._fit(X, sample_weight))
+        X = self._checked(X)
+        self._fit(X, sample_weight)
+        return self._likeliest(self._data(X))
 
     # ---- using the fitted model --------------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ def plot_spectra(model: ConvGMM, *, n_columns: int = 8) -> Figure:
     return figure
 
 
-def plot_likelihood(model: Mixture[Any, Any]) -> Figure:
+def plot_likelihood(model: Mixture[Any, Any, Any]) -> Figure:
     """Show the mean log-likelihood over the iterations, with a mark where components were removed.
 
     Parameters
@@ -160,7 +160,7 @@ def plot_likelihood(model: Mixture[Any, Any]) -> Figure:
     return figure
 
 
-def plot_weights(model: Mixture[Any, Any]) -> Figure:
+def plot_weights(model: Mixture[Any, Any, Any]) -> Figure:
     """Show the components' weights, largest first.
 
     Parameters

@@ -1,0 +1,90 @@
+"""Which cases are measured: a base case, and sweeps that each vary one thing."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Case:
+    """One EM problem: n patches of side × side values, k components, and the threads to use."""
+
+    n: int = 200_000
+    side: int = 16
+    k: int = 32
+    threads: int = 2
+
+    @property
+    def label(self) -> str:
+        """Name the case in one line."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"N = {self.n:,}, {self.side}×{self.side}, K = {self.k}, {threads}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Cases that differ from the base case in one field."""
+
+    field: str
+    title: str
+    values: tuple[int, ...]
+
+    def cases(self, base: Case) -> dict[int, Case]:
+        """Return the case of each value."""
+        return {value: replace(base, **{self.field: value}) for value in self.values}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run measures, and how often."""
+
+    base: Case
+    sweeps: tuple[Sweep, ...]
+    repetitions: int
+    slow_repetitions: int  # of an implementation that needs more than `slow_seconds`
+    transform_sides: tuple[int, ...]
+    product_size: int  # rows and columns of the matrices in the machine's own product
+    memory_n: int
+    climb_iterations: int  # EM iterations that set the likelihood to be reached
+    slow_seconds: float = 2.0
+    limit_seconds: float = 20.0  # one repetition must not need more
+    # OpenBLAS's threads were seen to spin for 0.1 s after their work before they sleep; they would take the processor
+    # from whoever is next.
+    pause_seconds: float = 0.2
+
+
+def full_plan(threads: int) -> Plan:
+    """Return what the published tables hold."""
+    return Plan(
+        base=Case(threads=threads),
+        sweeps=(
+            Sweep("k", "components K", (8, 32, 128, 256, 512)),
+            Sweep("side", "patch side", (8, 16, 28)),
+            Sweep("n", "patches N", (10_000, 50_000, 200_000, 1_000_000)),
+            Sweep("threads", "threads", tuple(sorted({1, 2, threads}))),
+        ),
+        repetitions=15,
+        slow_repetitions=5,
+        transform_sides=(8, 16, 28),
+        product_size=4096,
+        memory_n=1_000_000,
+        climb_iterations=30,
+    )
+
+
+def quick_plan(threads: int) -> Plan:
+    """Return the same on problems so small that only the working can be judged, not the speed."""
+    return Plan(
+        base=Case(n=4_000, k=16, threads=threads),
+        sweeps=(
+            Sweep("k", "components K", (8, 16)),
+            Sweep("side", "patch side", (8, 16)),
+            Sweep("n", "patches N", (2_000, 4_000)),
+            Sweep("threads", "threads", tuple(sorted({1, threads}))),
+        ),
+        repetitions=2,
+        slow_repetitions=2,
+        transform_sides=(8, 16),
+        product_size=1024,
+        memory_n=20_000,
+        climb_iterations=5,
+        pause_seconds=0.02,
+    )

@@ -1,0 +1,140 @@
+#include <pybind11/stl.h>
+
+#include "bind.hpp"
+#include "full.hpp"
+
+namespace convgmm {
+namespace {
+
+using OptionalArray = std::optional<Array<double>>;
+
+template <class T>
+full::Mixture<T> checked_mixture(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
+                                 const Array<double>& log_diagonal, const OptionalArray& weights) {
+  require(samples.ndim() == 2, "samples: expected (n, D)");
+  const std::size_t D = extent(samples, 1);
+  require(means.ndim() == 2 && extent(means, 0) > 0 && extent(means, 1) == D, "means: expected (K, D) with K > 0");
+  const std::size_t K = extent(means, 0);
+  require(whiteners.ndim() == 3 && extent(whiteners, 0) == K && extent(whiteners, 1) == D && extent(whiteners, 2) == D,
+          "whiteners: expected (K, D, D)");
+  require(log_diagonal.ndim() == 1 && extent(log_diagonal, 0) == K, "log_diagonal: expected (K,)");
+  require(!weights || (weights->ndim() == 1 && extent(*weights, 0) == K), "weights: expected (K,)");
+  return {K, D, weights ? weights->data() : nullptr, means.data(), log_diagonal.data(), whiteners.data()};
+}
+
+py::tuple to_tuple(full::Statistics&& statistics, std::size_t K, std::size_t D) {
+  return py::make_tuple(Array<double>(K, statistics.responsibility.data()),
+                        Array<double>({K, D}, statistics.first.data()),
+                        Array<double>({K, D, D}, statistics.second.data()), statistics.log_likelihood);
+}
+
+template <class T>
+py::tuple factorize(const Array<double>& covariances, int n_threads) {
+  require(covariances.ndim() == 3 && extent(covariances, 1) == extent(covariances, 2),
+          "covariances: expected (K, D, D)");
+  const std::size_t K = extent(covariances, 0);
+  const std::size_t D = extent(covariances, 1);
+  Array<T> whiteners({K, D, D});
+  Array<double> log_diagonal(K);
+  const double* in = covariances.data();
+  T* out = whiteners.mutable_data();
+  double* logs = log_diagonal.mutable_data();
+  const std::ptrdiff_t failed = without_gil([&] { return full::factorize(in, K, D, n_threads, out, logs); });
+  return py::make_tuple(whiteners, log_diagonal, failed);
+}
+
+template <class T>
+py::tuple expect(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
+                 const Array<double>& log_diagonal, const Array<double>& weights, const OptionalArray& sample_weight,
+                 Array<std::int32_t> winners, const std::vector<std::size_t>& stages, int n_threads) {
+  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, log_diagonal, OptionalArray(weights));
+  const std::size_t n = extent(samples, 0);
+  require(!sample_weight || (sample_weight->ndim() == 1 && extent(*sample_weight, 0) == n),
+          "sample_weight: expected (n,)");
+  require(winners.ndim() == 1 && extent(winners, 0) == n, "winners: expected (n,)");
+  for (std::size_t s = 0; s < stages.size(); ++s)
+    require(stages[s] > (s > 0 ? stages[s - 1] : 0) && (s + 1 < stages.size() || stages[s] == mixture.n_features),
+            "stages: expected ascending numbers of rows that end with D");
+  std::int32_t* winner = winners.mutable_data();
+  for (std::size_t i = 0; i < n; ++i)
+    require(winner[i] < static_cast<std::int32_t>(mixture.n_components), "winners: expected values below K");
+  const T* data = samples.data();
+  const double* weight = sample_weight ? sample_weight->data() : nullptr;
+  full::Walk walk;
+  full::Statistics statistics =
+      without_gil([&] { return full::expect(data, n, weight, mixture, stages, n_threads, winner, walk); });
+  return to_tuple(std::move(statistics), mixture.n_components, mixture.n_features) +
+         py::make_tuple(walk.rows, walk.pairs);
+}
+
+template <class T>
+py::tuple moments(const Array<T>& samples, const Array<std::int64_t>& offsets, const Array<std::int64_t>& indices,
+                  const Array<double>& responsibilities, const Array<double>& means, int n_threads) {
+  require(samples.ndim() == 2 && means.ndim() == 2 && extent(means, 1) == extent(samples, 1) && extent(means, 0) > 0,
+          "expected samples (n, D) and means (K, D)");
+  const std::size_t K = extent(means, 0);
+  const std::size_t D = extent(means, 1);
+  const auto total = static_cast<std::int64_t>(indices.size());
+  require(offsets.ndim() == 1 && extent(offsets, 0) == K + 1 && offsets.at(0) == 0 && offsets.at(K) == total,
+          "offsets: expected (K + 1,) from 0 to the number of indices");
+  for (std::size_t k = 0; k < K; ++k) require(offsets.at(k) <= offsets.at(k + 1), "offsets: expected ascending values");
+  require(responsibilities.size() == indices.size(), "expected as many responsibilities as indices");
+  const std::int64_t* index = indices.data();
+  for (std::int64_t j = 0; j < total; ++j)
+    require(index[j] >= 0 && index[j] < static_cast<std::int64_t>(extent(samples, 0)), "indices: beyond the samples");
+  const T* data = samples.data();
+  const std::int64_t* offset = offsets.data();
+  const double* gamma = responsibilities.data();
+  const double* mean = means.data();
+  return to_tuple(without_gil([&] { return full::moments(data, D, offset, index, gamma, K, mean, n_threads); }), K, D);
+}
+
+template <class T>
+Array<T> log_density(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
+                     const Array<double>& log_diagonal, int n_threads) {
+  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, log_diagonal, std::nullopt);
+  const std::size_t n = extent(samples, 0);
+  Array<T> out({n, mixture.n_components});
+  const T* data = samples.data();
+  T* result = out.mutable_data();
+  without_gil([&] { full::log_density(data, n, mixture, n_threads, result); });
+  return out;
+}
+
+template <class T>
+py::tuple posterior(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
+                    const Array<double>& log_diagonal, const OptionalArray& weights, int n_threads) {
+  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, log_diagonal, weights);
+  const std::size_t n = extent(samples, 0);
+  Array<T> responsibilities({n, mixture.n_components});
+  Array<T> log_probability(n);
+  const T* data = samples.data();
+  T* gamma = responsibilities.mutable_data();
+  T* log_p = log_probability.mutable_data();
+  without_gil([&] { full::posterior(data, n, mixture, n_threads, gamma, log_p); });
+  return py::make_tuple(responsibilities, log_probability);
+}
+
+template <class T>
+void bind_for(py::module_& module, const char* factorize_name) {
+  using namespace py::literals;
+  const auto samples = py::arg("samples").noconvert();
+  const auto whiteners = py::arg("whiteners").noconvert();
+  module.def(factorize_name, &factorize<T>, "covariances"_a, "n_threads"_a);
+  module.def("full_expect", &expect<T>, samples, "means"_a, whiteners, "log_diagonal"_a, "weights"_a, "sample_weight"_a,
+             py::arg("winners").noconvert(), "stages"_a, "n_threads"_a);
+  module.def("full_moments", &moments<T>, samples, "offsets"_a, "indices"_a, "responsibilities"_a, "means"_a,
+             "n_threads"_a);
+  module.def("full_log_density", &log_density<T>, samples, "means"_a, whiteners, "log_diagonal"_a, "n_threads"_a);
+  module.def("full_posterior", &posterior<T>, samples, "means"_a, whiteners, "log_diagonal"_a, "weights"_a,
+             "n_threads"_a);
+}
+
+}  // namespace
+
+void bind_full(py::module_& module) {
+  bind_for<float>(module, "full_factorize_float32");
+  bind_for<double>(module, "full_factorize_float64");
+}
+
+}  // namespace convgmm

@@ -1,0 +1,70 @@
+// Mixtures of full-covariance Gaussians: exact responsibilities by pruned evaluation, and statistics.
+//
+//     log p(x|k) = −½ (‖z‖² + D log 2π) + Σ_i log W_k,ii,    z = W_k (x − μ_k),    W_k = L_k⁻¹,  C_k = L_k L_kᵀ
+//
+// ‖z‖² is a sum of terms that are not negative, and the first q of them need only the first q coordinates: so part of
+// the sum bounds a density from above at q²/D² of the cost. The likeliest component of a sample is evaluated first,
+// the others row by row in stages, and each is dropped as soon as its bound lies so far below that it cannot be seen.
+// Coordinates should be ordered by variance, the largest first.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace convgmm::full {
+
+// A mixture in the form that densities are computed from.
+template <class T>
+struct Mixture {
+  std::size_t n_components;    // K
+  std::size_t n_features;      // D
+  const double* weights;       // (K,), or null for unweighted densities
+  const double* means;         // (K, D)
+  const double* log_diagonal;  // (K,) Σ_i log W_k,ii
+  const T* whiteners;          // (K, D, D) lower triangular W_k, each column-major
+};
+
+// What EM needs from data. Moments are about the mixture's means, so that nothing cancels.
+struct Statistics {
+  std::vector<double> responsibility;  // (K,)      Σ_n w_n γ_nk
+  std::vector<double> first;           // (K, D)    Σ_n w_n γ_nk (x_n − μ_k)
+  std::vector<double> second;          // (K, D, D) Σ_n w_n γ_nk (x_n − μ_k)(x_n − μ_k)ᵀ
+  double log_likelihood = 0;           // Σ_n w_n log p(x_n)
+};
+
+// How the walk went: for each stage its number of rows, and the sample–component pairs that were evaluated that far.
+struct Walk {
+  std::vector<std::size_t> rows;
+  std::vector<std::uint64_t> pairs;
+};
+
+// Lower triangular W_k = L_k⁻¹ (column-major) and Σ log W_k,ii for K covariances (K, D, D), in parallel. Returns the
+// first component whose covariance is not positive definite, or −1.
+template <class T>
+std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, std::size_t n_features, int n_threads,
+                         T* whiteners, double* log_diagonal);
+
+// One E-step and the sums of the M-step. `winners` (n,) holds each sample's likeliest component, or −1 where it is not
+// known, and is brought up to date. `stages` are ascending numbers of rows that end with D; none: chosen from the
+// survival of a few samples; {D} alone: dense.
+template <class T>
+Statistics expect(const T* samples, std::size_t n, const double* sample_weight, const Mixture<T>& mixture,
+                  std::vector<std::size_t> stages, int n_threads, std::int32_t* winners, Walk& walk);
+
+// The sums of the M-step from given responsibilities, about the given means (K, D). Component k has the samples
+// indices[offsets[k]], … , indices[offsets[k + 1] − 1] with the responsibilities, times weights, at the same places.
+template <class T>
+Statistics moments(const T* samples, std::size_t n_features, const std::int64_t* offsets, const std::int64_t* indices,
+                   const double* responsibilities, std::size_t n_components, const double* means, int n_threads);
+
+// log p(x|k) of all components into (n, K), in full.
+template <class T>
+void log_density(const T* samples, std::size_t n, const Mixture<T>& mixture, int n_threads, T* out);
+
+// γ_nk into (n, K), 0 where it cannot be seen, and log p(x) into (n,).
+template <class T>
+void posterior(const T* samples, std::size_t n, const Mixture<T>& mixture, int n_threads, T* responsibilities,
+               T* log_probability);
+
+}  // namespace convgmm::full

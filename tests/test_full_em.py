@@ -1,0 +1,268 @@
+"""The full-covariance mixture against the float64 oracle and scikit-learn, and what pruning may not change."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+import oracle
+from convgmm import FullGMM, LikelihoodWarning, _core
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def clusters(rng, n, D, K, apart=3.0, dtype=np.float64):
+    """Return samples of K Gaussians with spectra that fall, as those of images do, and a start (w, μ, C)."""
+    scales = 1 / (1 + np.arange(D)) ** 0.7
+    mixing = [np.linalg.qr(rng.standard_normal((D, D)))[0] * scales for _ in range(K)]
+    centres = rng.standard_normal((K, D)) * scales * apart
+    label = rng.integers(0, K, n)
+    X = centres[label] + np.einsum(
+        "nd,nde->ne", rng.standard_normal((n, D)), np.stack(mixing)[label].transpose(0, 2, 1)
+    )
+    X = X.astype(dtype)
+    start = np.full(K, 1 / K), X[rng.choice(n, K, replace=False)].astype(np.float64), np.tile(np.cov(X.T), (K, 1, 1))
+    return X, (start[0], start[1], start[2].reshape(K, D, D))
+
+
+def model(start, **options):
+    weights, means, covariances = start
+    options = {"tol": 0, "max_iter": 20, "prune_threshold": 0} | options
+    return FullGMM(len(weights), weights_init=weights, means_init=means, covariances_init=covariances, **options)
+
+
+@pytest.mark.parametrize(("D", "K"), [(1, 2), (3, 4), (8, 32), (33, 5), (64, 12), (150, 6)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-9)])
+def test_twenty_iterations_match_the_oracle(D, K, dtype, tolerance, rng):
+    X, start = clusters(rng, max(60 * K, 3 * D * K), D, K, dtype=dtype)
+    course = oracle.full_em(X, *start, n_iter=20, reg_covar=1e-4)
+    fitted = model(start, reg_covar=1e-4).fit(X)
+    scale = np.maximum(np.abs(course.lower_bounds), D)
+    np.testing.assert_array_less(np.abs(fitted.lower_bounds_ - course.lower_bounds) / scale, tolerance)
+    if dtype == np.float64:
+        np.testing.assert_allclose(fitted.means_, course.means, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(fitted.covariances_, course.covariances, rtol=1e-6, atol=1e-8)
+
+
+def raw_start(fitted, X):
+    """Return what the core takes for the model's parameters: samples, means, whiteners, log-diagonals, weights."""
+    parameters = fitted._parameters()
+    data = fitted._data(X)
+    return data, parameters.means, *fitted._factors(parameters.covariances, data.dtype), parameters.weights
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-9)])
+def test_one_step_from_identical_parameters_with_every_way_to_prune(dtype, tolerance, rng):
+    D, K = 96, 10
+    X, start = clusters(rng, 3001, D, K, apart=6.0, dtype=dtype)
+    fitted = model(start, max_iter=4, reg_covar=1e-4).fit(X)
+    weight = rng.uniform(0, 2, len(X))
+    joint = oracle.full_log_density(X, fitted.means_, fitted.covariances_) + np.log(fitted.weights_)
+    total = np.logaddexp.reduce(joint, axis=1)
+    gamma = np.exp(joint - total[:, None]) * weight[:, None]
+    data, *mixture = raw_start(fitted, X)
+    for stages in ([D], [16, D], [20, 50, D], []):
+        for winner in (np.full(len(X), -1), joint.argmin(axis=1), joint.argmax(axis=1)):  # unknown, worst, right
+            winners = winner.astype(np.int32)
+            share, _, second, log_likelihood, rows, pairs = _core.full_expect(
+                data, *mixture, weight, winners, stages, 2
+            )
+            np.testing.assert_allclose(log_likelihood, weight @ total, rtol=tolerance)
+            np.testing.assert_allclose(share, gamma.sum(axis=0), rtol=tolerance * 100, atol=tolerance * 10)
+            assert (winners == joint.argmax(axis=1)).mean() >= 0.9999
+            assert rows[-1] == D
+            assert pairs[0] == len(X) * K
+            if len(rows) > 1:
+                assert pairs[-1] < pairs[0]  # it did prune
+            k = 3
+            d = data.astype(np.float64) - mixture[0][k]
+            expected = (gamma[:, k, None] * d).T @ d
+            np.testing.assert_allclose(second[k], expected, atol=tolerance * 10 * np.abs(expected).max())
+    assert len(_core.full_expect(data, *mixture, None, np.full(len(X), -1, np.int32), [], 1)[4]) > 1
+
+
+def test_same_as_scikit_learn_on_small_problems():
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        D, K = int(rng.integers(1, 9)), int(rng.integers(1, 5))
+        X, start = clusters(rng, int(rng.integers(40 * K + 20, 600)), D, K)
+        ours = model(start, reg_covar=1e-6).fit(X)
+        weights, means, covariances = start
+        theirs = GaussianMixture(
+            K, weights_init=weights, means_init=means, precisions_init=np.linalg.inv(covariances), tol=0, max_iter=20
+        ).fit(X)
+        np.testing.assert_allclose(ours.weights_, theirs.weights_, atol=1e-8)
+        np.testing.assert_allclose(ours.means_, theirs.means_, atol=1e-8)
+        np.testing.assert_allclose(ours.covariances_, theirs.covariances_, atol=1e-8)
+        np.testing.assert_allclose(ours.precisions_cholesky_, theirs.precisions_cholesky_, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(ours.score_samples(X), theirs.score_samples(X), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("D", "K"), [(5, 3), (70, 2), (70, 20)])
+def test_the_same_bits_for_any_number_of_threads(D, K, dtype, rng):
+    X, start = clusters(rng, 2500, D, K, dtype=dtype)
+    fits = [model(start, max_iter=4, n_threads=threads).fit(X) for threads in (1, 2, 3)]
+    for other in fits[1:]:
+        np.testing.assert_array_equal(other.lower_bounds_, fits[0].lower_bounds_)
+        np.testing.assert_array_equal(other.covariances_, fits[0].covariances_)
+        np.testing.assert_array_equal(other.predict_proba(X), fits[0].predict_proba(X))
+
+
+def test_the_likelihood_never_falls_without_regularisation_and_a_fall_with_it_is_exempt():
+    rng = np.random.default_rng(11)
+    n_collapsed = 0
+    for trial in range(1000):
+        D = int(rng.integers(1, 7)) if trial % 20 else 40
+        K = int(rng.integers(1, 5))
+        dtype = (np.float32, np.float64)[trial % 2]
+        n = int(rng.integers(30 * K * D, 60 * K * D + 1))
+        X, _ = clusters(rng, n, D, K, apart=rng.uniform(0, 5), dtype=dtype)
+        zero = bool(rng.integers(2))
+        regularised = trial % 4 == 3
+        options = {
+            "tol": 0,
+            "max_iter": 10,
+            "means": "zero" if zero else "free",
+            "reg_covar": 10.0 ** rng.uniform(-6, -2) if regularised else 0,
+            "prune_threshold": 0.0 if rng.integers(2) else 0.05,
+            "n_threads": 1,
+            "random_state": trial,
+        }
+        weight = None if rng.integers(2) else rng.exponential(size=n)
+        fitted = FullGMM(K, init=("kmeans++", "random")[rng.integers(2)], **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("error", LikelihoodWarning)
+            try:
+                fitted.fit(X, sample_weight=weight)
+            except ValueError as error:  # without regularisation a component may shrink to a point
+                if "Raise reg_covar" not in str(error):
+                    raise
+                n_collapsed += 1
+                continue
+        if regularised:
+            assert np.diff(fitted.lower_bounds_).min(initial=0) > -1e-2 or fitted.pruned_
+            continue
+        exempt = {pruning.iteration for pruning in fitted.pruned_}
+        scale = np.abs(fitted.lower_bounds_).max() + D
+        allowed = 8 * np.finfo(dtype).eps * scale + (1e-6 if dtype == np.float32 else 1e-13)
+        for i, gain in enumerate(np.diff(fitted.lower_bounds_)):
+            assert gain >= -allowed or i in exempt, (trial, i, gain, allowed)
+    assert n_collapsed < 10
+
+
+def test_zero_means_match_the_oracle(rng):
+    X, (weights, _, covariances) = clusters(rng, 800, 40, 3, apart=0.5)
+    course = oracle.full_em(
+        X,
+        weights,
+        np.zeros((3, 40)),
+        covariances * np.arange(1, 4)[:, None, None],
+        n_iter=10,
+        reg_covar=1e-6,
+        zero_means=True,
+    )
+    fitted = FullGMM(
+        3,
+        means="zero",
+        weights_init=weights,
+        covariances_init=covariances * np.arange(1, 4)[:, None, None],
+        tol=0,
+        max_iter=10,
+    ).fit(X)
+    np.testing.assert_allclose(fitted.lower_bounds_, course.lower_bounds, rtol=1e-9)
+    np.testing.assert_array_equal(fitted.means_, 0)
+
+
+def test_each_part_of_a_start_may_be_given_alone(rng):
+    X, (weights, means, covariances) = clusters(rng, 600, 4, 3)
+    exact = model((weights, means, covariances), max_iter=1, reg_covar=0.5).fit(X)
+    joint = oracle.full_log_density(X, means, covariances) + np.log(weights)
+    np.testing.assert_allclose(exact.lower_bounds_[0], np.logaddexp.reduce(joint, axis=1).mean())  # no reg_covar in it
+    for name, value in (("weights_init", weights), ("means_init", means), ("covariances_init", covariances)):
+        assert FullGMM(3, random_state=0, max_iter=3, **{name: value}).fit(X).n_iter_ == 3
+    resp = rng.dirichlet(np.ones(3), 600)
+    course = oracle.full_em(
+        X, resp.mean(axis=0), resp.T @ X / resp.sum(axis=0)[:, None],
+        np.stack([np.cov(X.T, aweights=resp[:, k], bias=True) + 1e-3 * np.eye(4) for k in range(3)]),
+        n_iter=5, reg_covar=1e-3,
+    )  # fmt: skip
+    fitted = FullGMM(3, resp_init=resp, reg_covar=1e-3, tol=0, max_iter=5).fit(X)
+    np.testing.assert_allclose(fitted.lower_bounds_, course.lower_bounds, rtol=1e-8)
+
+
+def test_an_empty_component_is_pruned_or_stays_as_it_is(rng):
+    X, (weights, means, covariances) = clusters(rng, 500, 40, 3)
+    means[1] = 1e4
+    pruned = model((weights, means, covariances), prune_threshold=1e-4, max_iter=8).fit(X)
+    assert [(p.iteration, p.index) for p in pruned.pruned_] == [(0, 1)]
+    kept = model((weights, means, covariances), max_iter=8).fit(X)
+    assert kept.weights_[1] == 0
+    np.testing.assert_allclose(kept.means_[1], 1e4)
+    np.testing.assert_allclose(kept.covariances_[1], covariances[1], atol=1e-8)
+    np.testing.assert_allclose(kept.score(X), pruned.score(X))
+
+
+@pytest.mark.parametrize("kind", ["constant pixels", "duplicates", "fewer samples than features"])
+def test_degenerate_data_is_handled_by_reg_covar_or_named(kind, rng):
+    X = rng.standard_normal((60, 50))
+    if kind == "constant pixels":
+        X[:, 10:30] = 2.0
+    elif kind == "duplicates":
+        X[:] = X[:1]
+    else:
+        X = X[:20]
+    fitted = FullGMM(2, random_state=0, max_iter=5, reg_covar=1e-3).fit(X)
+    assert np.isfinite(fitted.lower_bounds_).all()
+    with pytest.raises(ValueError, match=r"component \d is not positive definite.*Raise reg_covar"):
+        FullGMM(2, random_state=0, reg_covar=0).fit(X)
+
+
+def test_log_density_is_full_and_outputs_follow(rng):
+    X, start = clusters(rng, 400, 50, 4)
+    fitted = model(start, max_iter=3).fit(X)
+    density = fitted.log_density(X)
+    np.testing.assert_allclose(density, oracle.full_log_density(X, fitted.means_, fitted.covariances_), rtol=1e-8)
+    likelihood = fitted.set_params(output="likelihood").transform(X)
+    np.testing.assert_allclose(likelihood, np.exp(density - np.logaddexp.reduce(density, axis=1)[:, None]), atol=1e-12)
+
+
+def test_sample_and_criteria(rng):
+    X, start = clusters(rng, 900, 3, 2)
+    fitted = model(start).fit(X.reshape(900, 3, 1))
+    drawn, components = fitted.sample(40000)
+    assert drawn.shape == (40000, 3, 1)
+    for k in range(2):
+        of_k = drawn[components == k].reshape(-1, 3)
+        np.testing.assert_allclose(of_k.mean(axis=0), fitted.means_[k], atol=0.05)
+        np.testing.assert_allclose(np.cov(of_k.T), fitted.covariances_[k], atol=0.05)
+    p = 2 * (3 + 6) + 1
+    assert fitted.bic(X) == pytest.approx(p * np.log(900) - 2 * fitted.score_samples(X).sum())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"means": "none"}, "means"),
+        ({"means_init": np.ones((3, 4))}, "means_init"),
+        ({"means_init": np.full((2, 4), np.nan)}, "finite"),
+        ({"means_init": np.ones((2, 4)), "means": "zero"}, "zero"),
+        ({"covariances_init": np.ones((2, 4))}, "covariances_init"),
+        ({"covariances_init": -np.tile(np.eye(4), (2, 1, 1))}, r"covariances_init\[0\] is not positive definite"),
+        ({"covariances_init": np.tile(np.triu(np.ones((4, 4))), (2, 1, 1))}, "symmetric"),
+        ({"resp_init": np.ones((50, 2))}, "sum to 1"),
+        ({"resp_init": np.ones((49, 2)) / 2}, "resp_init"),
+        ({"reg_covar": -1}, "reg_covar"),
+    ],
+)
+def test_bad_starts_are_refused(options, message, rng):
+    with pytest.raises(ValueError, match=message):
+        FullGMM(2, **options).fit(rng.standard_normal((50, 4)))
+
+
+def test_huge_values_are_refused(rng):
+    with pytest.raises(ValueError, match="rescale X"):
+        FullGMM(1).fit(rng.standard_normal((50, 40)).astype(np.float32) * np.float32(1e20))
