@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .configuration import show_config
-from .experiments import RECIPES, demo, reproduce
+from .experiments import RECIPES, compare, demo, reproduce
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in options.names:
                 metrics = reproduce(name, options.out, data_dir=options.data_dir, seed=options.seed)
                 _report(metrics, Path(options.out) / name)
+            table = compare(options.out)
+            if table:
+                print(f"\nthe experiments on digits in {Path(options.out).resolve()}:\n\n{table}", end="")
     except KeyboardInterrupt:
         print("convgmm: interrupted", file=sys.stderr)
         return 130

@@ -225,10 +225,11 @@ class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
                     f"warm_start=True goes on from samples of shape {self.spectra_.shape[1:]}, but X holds {shape}; "
                     f"pass such samples, or set warm_start=False."
                 )
+            self._sample_shape = shape
             self._half = half_spectrum(shape, bool(self.remove_mean))
-        elif shape != self._half.shape:
+        elif shape != self._sample_shape:
             raise ValueError(
-                f"X holds samples of shape {shape}, but the model was fitted to {self._half.shape}; reshape X."
+                f"X holds samples of shape {shape}, but the model was fitted to {self._sample_shape}; reshape X."
             )
         if self._half.degrees_of_freedom < 1:
             raise ValueError(

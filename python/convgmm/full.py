@@ -346,7 +346,8 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         # A centre that no sample is nearest to starts with the covariance of all data.
         whole = statistics.second.sum(axis=0) / statistics.responsibility.sum() + self.reg_covar * np.eye(D)
         return self._maximize(
-            statistics, Gaussians(np.full(K, 1 / K), np.asarray(about, dtype=np.float64), np.tile(whole, (K, 1, 1)))
+            statistics,
+            Gaussians(np.full(K, 1 / K), np.asarray(about, dtype=np.float64), np.broadcast_to(whole, (K, D, D))),
         )
 
     def _centres(

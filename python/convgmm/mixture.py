@@ -239,6 +239,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
     converged_: bool
     pruned_: list[Pruning]
     seconds_per_iteration_: float
+    _sample_shape: tuple[int, ...]
     n_features_in_: int
 
     # ---- what a family says ------------------------------------------------------------------------------------------
@@ -319,8 +320,9 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
             )
         return array.reshape(len(array), -1 if array.size else int(np.prod(array.shape[1:]))), array.shape[1:]
 
+    @abstractmethod
     def _check_sample_shape(self, shape: tuple[int, ...] | None, *, reset: bool) -> None:
-        """Check the shape that a sample came in against the model's, or with `reset` make it the model's."""
+        """Check the shape that a sample came in against `_sample_shape`, or with `reset` set that."""
 
     def _validate(self, X: Any, *, reset: bool) -> NDArray[Any]:
         flat, shape = self._flatten(X)

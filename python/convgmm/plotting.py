@@ -5,14 +5,17 @@ They need matplotlib: ``pip install 'convgmm[plot]'``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigh
 from sklearn.utils.validation import check_is_fitted
 
 from .conv import ConvGMM
 from .extras import require
+from .full import FullGMM
 from .mixture import Mixture, largest_posteriors
 
 if TYPE_CHECKING:
@@ -22,24 +25,28 @@ if TYPE_CHECKING:
 #: Least share of a cell that is left free around what it shows.
 _GAP = 0.08
 _CELL_INCHES = 0.55
-_SPECTRUM_LABEL = "filter's power spectrum, log$_{10}$"
+#: Leading eigenvectors shown of a covariance.
+_EIGENVECTORS = 3
 
 
-def plot_components(model: ConvGMM, X: ArrayLike, *, n_patches: int = 10, rows_per_page: int = 16) -> list[Figure]:
-    """Show what each component responds to, beside its filter.
+def plot_components(
+    model: ConvGMM | FullGMM, X: ArrayLike, *, n_patches: int = 10, rows_per_page: int = 16
+) -> list[Figure]:
+    """Show what each component responds to, beside what it is.
 
-    One row for each component: the patches with the largest posterior for it, each with its own contrast, and in the
-    last column the filter's power spectrum 1 / S_k, logarithmic, zero frequency in the middle. A component that claims
-    no sample of `X` is shown as empty. Volumes are shown by their middle slice, signals as curves.
+    One row for each component: the samples with the largest posterior for it, each with its own contrast, and then, for
+    a ConvGMM, the filter's power spectrum 1 / S_k, logarithmic, zero frequency in the middle; for a FullGMM the mean
+    and the eigenvectors of the three largest eigenvalues. A component that claims no sample of `X` is shown as empty.
+    Volumes are shown by their middle slice, signals as curves.
 
     Parameters
     ----------
-    model : ConvGMM
+    model : ConvGMM or FullGMM
         A fitted model.
     X : array-like
         Samples in the shape that `fit` took.
     n_patches : int, default=10
-        Patches in a row.
+        Samples in a row.
     rows_per_page : int, default=16
         Components in a figure.
 
@@ -62,36 +69,40 @@ def plot_components(model: ConvGMM, X: ArrayLike, *, n_patches: int = 10, rows_p
     joint = model._joint(model._data(samples))
     best = largest_posteriors(joint, n_patches)
     claimed = np.bincount(joint.argmax(axis=1), minlength=model.n_components_)
-    spectra = _log_filter_spectra(model)
-    limits = _limits(spectra)
-    shape = model.spectra_.shape[1:]
-    aspect = shape[-2] / shape[-1] if len(shape) > 1 else 0.6
+    shape = model._sample_shape
+    aspect = _aspect(shape)
+    portraits = _filter_portraits(model) if isinstance(model, ConvGMM) else _gaussian_portraits(model)
 
     figures = []
     for first in range(0, model.n_components_, rows_per_page):
         rows = range(first, min(first + rows_per_page, model.n_components_))
-        figure = _figure((n_patches + 1.2) * _CELL_INCHES + 2.4, max(2.4, len(rows) * _CELL_INCHES * aspect + 0.5))
-        left, right = figure.subplots(1, 2, width_ratios=[n_patches, 1])
-        for axes, n_columns in ((left, n_patches), (right, 1)):
+        figure = _figure(
+            (n_patches + len(portraits)) * _CELL_INCHES + 2.5, max(2.4, len(rows) * _CELL_INCHES * aspect + 0.5)
+        )
+        grids = figure.subplots(1, 1 + len(portraits), width_ratios=[n_patches, *[1] * len(portraits)])
+        for axes, n_columns in zip(grids, [n_patches, *[1] * len(portraits)], strict=True):
             _prepare_grid(axes, n_columns, len(rows), aspect)
+        samples_grid = grids[0]
         for row, k in enumerate(rows):
             if claimed[k]:
                 for column, index in enumerate(best[k]):
-                    _draw_sample(left, samples[index].reshape(shape), column, row)
+                    _draw_sample(samples_grid, samples[index].reshape(shape), column, row)
             else:
-                left.text(n_patches / 2, row + 0.5, "no sample", ha="center", va="center", color="0.4", fontsize=8)
-            mappable = _draw_spectrum(right, spectra[k], row, limits)
-        left.set_yticks(
+                samples_grid.text(
+                    n_patches / 2, row + 0.5, "no sample", ha="center", va="center", color="0.4", fontsize=8
+                )
+        samples_grid.set_yticks(
             np.arange(len(rows)) + 0.5, [f"{k}: {claimed[k]:,} ({model.weights_[k]:.1%})" for k in rows], fontsize=7
         )
-        left.set_title(
+        samples_grid.set_title(
             f"component: samples claimed (weight); its {best.shape[1]} samples of largest posterior", fontsize=8
         )
-        right.set_title("filter", fontsize=8)
-        if mappable is not None:
-            figure.colorbar(mappable, ax=right, fraction=0.5, pad=0.15, aspect=15).set_label(
-                _SPECTRUM_LABEL, fontsize=8
-            )
+        for axes, portrait in zip(grids[1:], portraits, strict=True):
+            axes.set_title(portrait.title, fontsize=8)
+            for row, k in enumerate(rows):
+                drawn = _draw_portrait(axes, portrait, k, row)
+            if portrait.scale and drawn is not None:
+                figure.colorbar(drawn, ax=axes, fraction=0.5, pad=0.15, aspect=15).set_label(portrait.scale, fontsize=8)
         figures.append(figure)
     return figures
 
@@ -111,22 +122,21 @@ def plot_spectra(model: ConvGMM, *, n_columns: int = 8) -> Figure:
     figure : matplotlib.figure.Figure
     """
     check_is_fitted(model)
-    spectra = _log_filter_spectra(model)
-    limits = _limits(spectra)
-    n_columns = min(n_columns, len(spectra))
-    n_rows = -(-len(spectra) // n_columns)
-    shape = model.spectra_.shape[1:]
-    aspect = shape[-2] / shape[-1] if len(shape) > 1 else 0.6
+    portrait = _filter_portraits(model)[0]
+    n_spectra = model.n_components_
+    n_columns = min(n_columns, n_spectra)
+    n_rows = -(-n_spectra // n_columns)
+    aspect = _aspect(model._sample_shape)
     figure = _figure((n_columns + 2) * 1.5 * _CELL_INCHES, (n_rows + 1) * 1.5 * _CELL_INCHES * aspect)
     axes = figure.subplots()
     _prepare_grid(axes, n_columns, n_rows, aspect)
-    for k, spectrum in enumerate(spectra):
+    for k in range(n_spectra):
         row, column = divmod(k, n_columns)
-        mappable = _draw_spectrum(axes, spectrum, row, limits, column)
-        axes.text(column + _GAP, row + _GAP, str(k), va="top", fontsize=6, color="white" if len(shape) > 1 else "0.4")
+        drawn = _draw_portrait(axes, portrait, k, row, column)
+        axes.text(column + _GAP, row + _GAP, str(k), va="top", fontsize=6, color="white" if drawn else "0.4")
     axes.set_title("filters, zero frequency in the middle", fontsize=9)
-    if mappable is not None:
-        figure.colorbar(mappable, ax=axes, fraction=0.05).set_label(_SPECTRUM_LABEL, fontsize=8)
+    if drawn is not None:
+        figure.colorbar(drawn, ax=axes, fraction=0.05).set_label(portrait.scale, fontsize=8)
     return figure
 
 
@@ -190,18 +200,46 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _log_filter_spectra(model: ConvGMM) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class _Portrait:
+    """One picture of every component, with what its colours mean."""
+
+    title: str
+    images: NDArray[np.float64]  # (K, *shape of a sample)
+    limits: tuple[float, float] | None = None  # one scale for all components; None: each has its own
+    colormap: str = "gray"
+    scale: str = ""  # the label of a colour bar, if there is one
+
+
+def _aspect(shape: tuple[int, ...]) -> float:
+    """Return height over width of a cell."""
+    return shape[-2] / shape[-1] if len(shape) > 1 else 0.6
+
+
+def _filter_portraits(model: ConvGMM) -> list[_Portrait]:
     """Return log₁₀ 1/S_k with zero frequency in the middle; NaN where the model has no such frequency."""
     filters = model.filter_spectra_
     with np.errstate(divide="ignore"):
         logarithm = np.where(filters > 0, np.log10(filters), np.nan)
-    return np.asarray(np.fft.fftshift(logarithm, axes=tuple(range(1, filters.ndim))))
-
-
-def _limits(spectra: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the range of all spectra, so that one scale serves the whole picture."""
+    spectra = np.fft.fftshift(logarithm, axes=tuple(range(1, filters.ndim)))
     low, high = float(np.nanmin(spectra)), float(np.nanmax(spectra))
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    limits = (low, high) if high > low else (low - 0.5, high + 0.5)
+    return [_Portrait("filter", spectra, limits, "viridis", "filter's power spectrum, log$_{10}$")]
+
+
+def _gaussian_portraits(model: FullGMM) -> list[_Portrait]:
+    """Return means, and eigenvectors by falling eigenvalue, each with zero in the middle of its own colours."""
+    shape = (model.n_components_, *model._sample_shape)
+    n_shown = min(_EIGENVECTORS, model.n_features_in_)
+    first = model.n_features_in_ - n_shown
+    vectors = np.stack(
+        [eigh(c, subset_by_index=(first, model.n_features_in_ - 1))[1][:, ::-1] for c in model.covariances_]
+    )
+    portraits = [] if model.means == "zero" else [_Portrait("mean", model.means_.reshape(shape))]
+    for i in range(n_shown):
+        vector = vectors[:, :, i] / np.abs(vectors[:, :, i]).max(axis=1, keepdims=True)
+        portraits.append(_Portrait(f"axis {i + 1}", vector.reshape(shape), (-1, 1), "RdBu_r"))
+    return portraits
 
 
 def _prepare_grid(axes: Axes, n_columns: int, n_rows: int, aspect: float) -> None:
@@ -234,14 +272,14 @@ def _draw_sample(axes: Axes, sample: NDArray[Any], column: int, row: int) -> Non
         _draw_image(axes, _middle_slice(sample), column, row, cmap="gray")
 
 
-def _draw_spectrum(
-    axes: Axes, spectrum: NDArray[np.float64], row: int, limits: tuple[float, float], column: int = 0
-) -> Any:
-    """Draw a spectrum; return what a colour bar describes, None for a curve."""
-    if spectrum.ndim == 1:
-        _draw_curve(axes, spectrum, column, row, *limits, "tab:blue")
+def _draw_portrait(axes: Axes, portrait: _Portrait, k: int, row: int, column: int = 0) -> Any:
+    """Draw a component's portrait; return what a colour bar describes, None for a curve."""
+    image = portrait.images[k]
+    low, high = portrait.limits or (float(image.min()), float(image.max()))
+    if image.ndim == 1:
+        _draw_curve(axes, image, column, row, low, high, "tab:blue")
         return None
-    return _draw_image(axes, _middle_slice(spectrum), column, row, cmap="viridis", vmin=limits[0], vmax=limits[1])
+    return _draw_image(axes, _middle_slice(image), column, row, cmap=portrait.colormap, vmin=low, vmax=high)
 
 
 def _middle_slice(values: NDArray[Any]) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """The published experiments, each a short recipe."""
 
 from ._recipes import RECIPES
-from ._run import demo, reproduce
+from ._run import compare, demo, reproduce
 
-__all__ = ["RECIPES", "demo", "reproduce"]
+__all__ = ["RECIPES", "compare", "demo", "reproduce"]

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..conv import ConvGMM
 from ..datasets import extract_patches, load_bsds500, load_mnist, load_sample_images
+from ..full import FullGMM
 
 DataDir = str | os.PathLike[str] | None
 
@@ -33,14 +35,17 @@ class Recipe:
         As on the command line, and as in pictures.
     load : callable
         From the data folder and the seed to `Data`.
+    estimator : type
+        ConvGMM or FullGMM.
     model : dict
-        Arguments of ConvGMM.
+        Its arguments.
     """
 
     name: str
     title: str
     load: Callable[[DataDir, int], Data]
-    model: dict[str, Any] = field(default_factory=dict)
+    estimator: type[ConvGMM] | type[FullGMM]
+    model: dict[str, Any]
 
 
 def _patches(
@@ -67,6 +72,7 @@ DEMO = Recipe(
     "demo",
     "16 components on 50,000 patches of 16×16 from two photographs",
     _patches(lambda data_dir: load_sample_images(), 16, 50_000),
+    ConvGMM,
     {"n_components": 16, "max_iter": 60},
 )
 
@@ -77,25 +83,36 @@ RECIPES = {
             "bsds16",
             "32 components on 200,000 patches of 16×16 from the 200 BSDS500 training photographs",
             _patches(_photographs, 16, 200_000),
+            ConvGMM,
             {"n_components": 32, "max_iter": 50},
         ),
         Recipe(
             "bsds8",
             "24 components on 200,000 patches of 8×8 from the 200 BSDS500 training photographs",
             _patches(_photographs, 8, 200_000),
+            ConvGMM,
             {"n_components": 24, "max_iter": 50},
         ),
         Recipe(
             "mnist32",
             "32 components on 60,000 digits of 28×28, shown on the 10,000 test digits",
             _digits,
+            ConvGMM,
             {"n_components": 32, "max_iter": 50, "remove_mean": False},
         ),
         Recipe(
             "mnist128",
             "128 components on 60,000 digits of 28×28, shown on the 10,000 test digits",
             _digits,
+            ConvGMM,
             {"n_components": 128, "max_iter": 50, "remove_mean": False},
+        ),
+        Recipe(
+            "mnist-full32",
+            "32 full-covariance components on 60,000 digits of 28×28, shown on the 10,000 test digits",
+            _digits,
+            FullGMM,
+            {"n_components": 32, "max_iter": 10},
         ),
     )
 }

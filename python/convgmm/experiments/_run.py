@@ -8,12 +8,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .. import plotting
 from ..conv import ConvGMM
 from ..extras import require
 from ..files import writable_folder, write_atomically
+from ..full import FullGMM
 from ._measures import class_measures, overlap
 from ._recipes import DEMO, RECIPES, Data, DataDir, Recipe
 
@@ -85,7 +87,7 @@ def _run(recipe: Recipe, folder: Path, data_dir: DataDir, seed: int, progress: b
     started = time.perf_counter()
     data = recipe.load(data_dir, seed)
     loaded = time.perf_counter()
-    model = ConvGMM(**recipe.model, tol=0, random_state=seed, verbose=progress)
+    model = recipe.estimator(**recipe.model, tol=0, random_state=seed, verbose=progress)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # tol=0: all iterations are wanted
         model.fit(data.train)
@@ -99,7 +101,43 @@ def _run(recipe: Recipe, folder: Path, data_dir: DataDir, seed: int, progress: b
     return metrics
 
 
-def _metrics(recipe: Recipe, model: ConvGMM, data: Data, seed: int) -> dict[str, Any]:
+_COMPARED = {
+    "components": "n_components",
+    "log-likelihood, training": "log_likelihood",
+    "test": "log_likelihood_test",
+    "purity": "purity",
+    "NMI": "nmi",
+    "ARI": "ari",
+    "class entropy": "class_entropy",
+    "empty on test": "empty_on_test",
+    "seconds": "seconds",
+}
+
+
+def compare(out: str | os.PathLike[str]) -> str | None:
+    """Write ``comparison.md``, a table of the experiments on digits that the folder `out` holds, side by side.
+
+    Returns
+    -------
+    table : str or None
+        In Markdown; None when there are fewer than two.
+    """
+    folder = Path(out)
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*/metrics.json"))]
+    found = [metrics for metrics in found if metrics.keys() >= set(_COMPARED.values())]
+    if len(found) < 2:
+        return None
+    lines = ["| experiment | " + " | ".join(_COMPARED) + " |", "| --- " * (len(_COMPARED) + 1) + "|"]
+    for metrics in found:
+        cells = [metrics[key] for key in _COMPARED.values()]
+        shown = [str(cell) if isinstance(cell, int) else f"{cell:.3f}" for cell in cells]
+        lines.append(f"| `{metrics['name']}` | " + " | ".join(shown) + " |")
+    table = "\n".join(lines) + "\n"
+    write_atomically(folder / "comparison.md", table.encode())
+    return table
+
+
+def _metrics(recipe: Recipe, model: ConvGMM | FullGMM, data: Data, seed: int) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "name": recipe.name,
         "title": recipe.title,
@@ -113,15 +151,18 @@ def _metrics(recipe: Recipe, model: ConvGMM, data: Data, seed: int) -> dict[str,
         "pruned": [[pruning.iteration, pruning.index, pruning.share] for pruning in model.pruned_],
     }
     if data.labels is not None:
+        components = model.predict(data.shown)
         metrics["log_likelihood_test"] = model.score(data.shown)
-        metrics |= class_measures(data.labels, model.predict(data.shown))
+        metrics["empty_on_test"] = model.n_components_ - len(np.unique(components))
+        metrics |= class_measures(data.labels, components)
     return metrics
 
 
-def _draw(recipe: Recipe, model: ConvGMM, data: Data, folder: Path) -> None:
+def _draw(recipe: Recipe, model: ConvGMM | FullGMM, data: Data, folder: Path) -> None:
     pages = plotting.plot_components(model, data.shown)
     figures = {f"components-{page}": figure for page, figure in enumerate(pages, start=1)}
-    figures["spectra"] = plotting.plot_spectra(model)
+    if isinstance(model, ConvGMM):
+        figures["spectra"] = plotting.plot_spectra(model)
     figures["likelihood"] = plotting.plot_likelihood(model)
     figures["weights"] = plotting.plot_weights(model)
     for old in folder.glob("components-*.png"):  # a run with more pages leaves none behind
