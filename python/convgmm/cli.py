@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .configuration import show_config
-from .experiments import RECIPES, compare, demo, reproduce
+from .experiments import RECIPES, compare, demo, repeat, reproduce, write_report
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -19,7 +19,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=_seed, default=0, metavar="N", help="source of all chance (%(default)s)")
 
     command = commands.add_parser("reproduce", help="run published experiments on photographs and digits")
-    command.add_argument("names", nargs="+", choices=list(RECIPES), metavar="NAME", help=", ".join(RECIPES))
+    command.add_argument(
+        "names", nargs="+", choices=["all", *RECIPES], metavar="NAME", help=f"{', '.join(RECIPES)}, or all: a report"
+    )
+    command.add_argument(
+        "--only", nargs="+", choices=list(RECIPES), metavar="NAME", help="with all: only these experiments"
+    )
+    command.add_argument(
+        "--repeats",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="with all: run the experiments on digits with N seeds, and add a table of the spread",
+    )
     command.add_argument(
         "--data-dir",
         metavar="DIR",
@@ -38,6 +50,13 @@ def _seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{value} is not between 0 and {2**32 - 1}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
     return value
 
 
@@ -61,6 +80,29 @@ def _report(metrics: dict[str, Any], folder: Path) -> None:
     print(f"  pictures and metrics.json are in {folder.resolve()}")
 
 
+def _reproduce(options: argparse.Namespace) -> None:
+    everything = "all" in options.names
+    if not everything and (options.only or options.repeats > 1):
+        raise ValueError("--only and --repeats belong to `convgmm reproduce all`.")
+    out = Path(options.out)
+    names = (options.only or list(RECIPES)) if everything else options.names
+    on_digits = []
+    for name in names:
+        metrics = reproduce(name, out, data_dir=options.data_dir, seed=options.seed, resume=everything)
+        _report(metrics, out / name)
+        if "purity" in metrics:
+            on_digits.append(name)
+    table = compare(out)
+    if table:
+        print(f"\nthe experiments on digits in {out.resolve()}:\n\n{table}", end="")
+    if everything:
+        seeds = range(options.seed, options.seed + options.repeats)
+        repeats = {
+            name: repeat(name, out, seeds, data_dir=options.data_dir) for name in on_digits if options.repeats > 1
+        }
+        print(f"\nthe report is {write_report(out, repeats).resolve()}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 1 after an error, 130 after an interrupt."""
     options = _parser().parse_args(arguments)
@@ -70,12 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.command == "demo":
             _report(demo(options.out, seed=options.seed), Path(options.out))
         else:
-            for name in options.names:
-                metrics = reproduce(name, options.out, data_dir=options.data_dir, seed=options.seed)
-                _report(metrics, Path(options.out) / name)
-            table = compare(options.out)
-            if table:
-                print(f"\nthe experiments on digits in {Path(options.out).resolve()}:\n\n{table}", end="")
+            _reproduce(options)
     except KeyboardInterrupt:
         print("convgmm: interrupted", file=sys.stderr)
         return 130

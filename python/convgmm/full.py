@@ -108,6 +108,12 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         Least share of the total sample weight; a component below it is removed during EM. 0 never removes one.
     output : {"posterior", "likelihood", "log_density", "standardized"}, default="posterior"
         What `transform` returns.
+    temperature : float, default=1
+        The outputs "likelihood" and "posterior" raise densities to the power 1 / `temperature` before they normalise:
+        above 1, rows are less peaked.
+    drop_last : bool, default=False
+        Whether `transform` leaves out the last component, which the others determine when rows sum to 1 (or, when
+        standardized, to 0): K − 1 independent values instead of K. Not for "log_density".
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted parameters.
     random_state : int, RandomState or None, default=None
@@ -172,6 +178,8 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         reg_covar: float = 1e-6,
         prune_threshold: float = 1e-4,
         output: str = "posterior",
+        temperature: float = 1.0,
+        drop_last: bool = False,
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
         n_threads: int | None = None,
@@ -190,6 +198,8 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         self.reg_covar = reg_covar
         self.prune_threshold = prune_threshold
         self.output = output
+        self.temperature = temperature
+        self.drop_last = drop_last
         self.warm_start = warm_start
         self.random_state = random_state
         self.n_threads = n_threads

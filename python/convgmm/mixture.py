@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
@@ -213,6 +213,8 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         "tol": [Interval(Real, 0, None, closed="left")],
         "prune_threshold": [Interval(Real, 0, 1, closed="left")],
         "output": [StrOptions(set(OUTPUTS))],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "drop_last": ["boolean"],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
@@ -226,6 +228,8 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
     tol: float
     prune_threshold: float
     output: str
+    temperature: float
+    drop_last: bool
     warm_start: bool
     random_state: int | np.random.RandomState | None
     n_threads: int | None
@@ -378,6 +382,8 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
 
     def _checked(self, X: Any) -> NDArray[Any]:
         self._validate_params()
+        if self.drop_last and self.output == "log_density":
+            raise ValueError('drop_last=True has no meaning with output="log_density": its values are independent.')
         return self._validate(X, reset=True)
 
     def _fit(self, X: NDArray[Any], sample_weight: ArrayLike | None) -> None:
@@ -445,7 +451,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_components_
+        return self.n_components_ - int(self.drop_last)
 
     def fit_predict(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int64]:
         """Train, and return each sample's likeliest component, (n,); parameters and errors as in `fit`."""
@@ -492,12 +498,23 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         """Return what the next layer sees of each sample, (n, K), as `output` says.
 
         ``"log_density"`` is log p(x|k); ``"standardized"`` the same with each sample's mean set to 0 and deviation to
-        1; ``"likelihood"`` p(x|k) / Σ_j p(x|j); ``"posterior"`` π_k p(x|k) / Σ_j π_j p(x|j).
+        1; ``"likelihood"`` p(x|k) / Σ_j p(x|j); ``"posterior"`` π_k p(x|k) / Σ_j π_j p(x|j); both with p to the power
+        1 / `temperature`. With `drop_last` the last component is left out, (n, K − 1).
         """
-        data = self._fitted_data(X)
-        if self.output in ("likelihood", "posterior"):
-            return self._posterior(data, weighted=self.output == "posterior")[0]
+        values = self._output(self._fitted_data(X))
+        return np.ascontiguousarray(values[:, :-1]) if self.drop_last else values
+
+    def _output(self, data: Floats) -> Floats:
+        weighted = self.output == "posterior"
+        if self.output in ("likelihood", "posterior") and self.temperature == 1:
+            return self._posterior(data, weighted=weighted)[0]
         values = self._log_density(data)
+        if self.output in ("likelihood", "posterior"):
+            values /= self.temperature
+            if weighted:
+                with np.errstate(divide="ignore"):  # a weight of 0
+                    values += np.log(self.weights_).astype(values.dtype)
+            return np.asarray(softmax(values, axis=1))
         if self.output == "standardized":
             values -= values.mean(axis=1, keepdims=True)
             deviation = values.std(axis=1, keepdims=True)

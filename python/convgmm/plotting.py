@@ -14,6 +14,7 @@ from scipy.linalg import eigh
 from sklearn.utils.validation import check_is_fitted
 
 from .conv import ConvGMM
+from .deep import DeepGMM
 from .extras import require
 from .full import FullGMM
 from .mixture import Mixture, largest_posteriors
@@ -30,21 +31,29 @@ _EIGENVECTORS = 3
 
 
 def plot_components(
-    model: ConvGMM | FullGMM, X: ArrayLike, *, n_patches: int = 10, rows_per_page: int = 16
+    model: ConvGMM | FullGMM | DeepGMM,
+    X: ArrayLike,
+    *,
+    layer: int = 0,
+    n_patches: int = 10,
+    rows_per_page: int = 16,
 ) -> list[Figure]:
     """Show what each component responds to, beside what it is.
 
     One row for each component: the samples with the largest posterior for it, each with its own contrast, and then, for
     a ConvGMM, the filter's power spectrum 1 / S_k, logarithmic, zero frequency in the middle; for a FullGMM the mean
-    and the eigenvectors of the three largest eigenvalues. A component that claims no sample of `X` is shown as empty.
-    Volumes are shown by their middle slice, signals as curves.
+    and the eigenvectors of the three largest eigenvalues; for an upper layer nothing, since it does not see the samples
+    themselves. A component that claims no sample of `X` is shown as empty. Volumes are shown by their middle slice,
+    signals as curves.
 
     Parameters
     ----------
-    model : ConvGMM or FullGMM
+    model : ConvGMM, FullGMM or DeepGMM
         A fitted model.
     X : array-like
         Samples in the shape that `fit` took.
+    layer : int, default=0
+        Which layer of a DeepGMM.
     n_patches : int, default=10
         Samples in a row.
     rows_per_page : int, default=16
@@ -65,21 +74,25 @@ def plot_components(
     if n_patches < 1 or rows_per_page < 1:
         raise ValueError(f"n_patches and rows_per_page must be at least 1, got {n_patches} and {rows_per_page}.")
     check_is_fitted(model)
-    samples = model._validate(X, reset=False)
-    joint = model._joint(model._data(samples))
+    first_layer = model.layers_[0] if isinstance(model, DeepGMM) else model
+    mixture, values = model._input(X, layer) if isinstance(model, DeepGMM) else (model, X)
+    samples = first_layer._validate(X, reset=False)
+    joint = mixture._joint(mixture._fitted_data(values))
     best = largest_posteriors(joint, n_patches)
-    claimed = np.bincount(joint.argmax(axis=1), minlength=model.n_components_)
-    shape = model._sample_shape
+    claimed = np.bincount(joint.argmax(axis=1), minlength=mixture.n_components_)
+    shape = first_layer._sample_shape
     aspect = _aspect(shape)
-    portraits = _filter_portraits(model) if isinstance(model, ConvGMM) else _gaussian_portraits(model)
+    portraits = _portraits(mixture) if mixture is first_layer else []
 
     figures = []
-    for first in range(0, model.n_components_, rows_per_page):
-        rows = range(first, min(first + rows_per_page, model.n_components_))
+    for first in range(0, mixture.n_components_, rows_per_page):
+        rows = range(first, min(first + rows_per_page, mixture.n_components_))
         figure = _figure(
             (n_patches + len(portraits)) * _CELL_INCHES + 2.5, max(2.4, len(rows) * _CELL_INCHES * aspect + 0.5)
         )
-        grids = figure.subplots(1, 1 + len(portraits), width_ratios=[n_patches, *[1] * len(portraits)])
+        grids = figure.subplots(1, 1 + len(portraits), width_ratios=[n_patches, *[1] * len(portraits)], squeeze=False)[
+            0
+        ]
         for axes, n_columns in zip(grids, [n_patches, *[1] * len(portraits)], strict=True):
             _prepare_grid(axes, n_columns, len(rows), aspect)
         samples_grid = grids[0]
@@ -92,7 +105,7 @@ def plot_components(
                     n_patches / 2, row + 0.5, "no sample", ha="center", va="center", color="0.4", fontsize=8
                 )
         samples_grid.set_yticks(
-            np.arange(len(rows)) + 0.5, [f"{k}: {claimed[k]:,} ({model.weights_[k]:.1%})" for k in rows], fontsize=7
+            np.arange(len(rows)) + 0.5, [f"{k}: {claimed[k]:,} ({mixture.weights_[k]:.1%})" for k in rows], fontsize=7
         )
         samples_grid.set_title(
             f"component: samples claimed (weight); its {best.shape[1]} samples of largest posterior", fontsize=8
@@ -163,8 +176,8 @@ def plot_likelihood(model: Mixture[Any, Any, Any]) -> Figure:
     axes.set_xlabel("iteration" + (" (red: components removed)" if model.pruned_ else ""))
     axes.set_ylabel("log-likelihood, nats per sample")
     # The first steps gain so much more than the others that they would hide them.
-    if model.n_iter_ > 10:
-        low, high = model.lower_bounds_[1], model.lower_bounds_.max()
+    low, high = model.lower_bounds_[min(1, model.n_iter_ - 1)], model.lower_bounds_.max()
+    if model.n_iter_ > 10 and high > low:
         axes.set_ylim(low - 0.02 * (high - low), high + 0.05 * (high - low))
     axes.grid(alpha=0.3)
     return figure
@@ -194,6 +207,39 @@ def plot_weights(model: Mixture[Any, Any, Any]) -> Figure:
     return figure
 
 
+def plot_classes(labels: ArrayLike, components: ArrayLike, n_components: int) -> Figure:
+    """Show how many samples of each class each component claims.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        Classes.
+    components : array-like of shape (n,), int
+        The component that each sample is assigned to.
+    n_components : int
+        Number of components; those without a sample are shown as rows of zeros.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    """
+    classes, place = np.unique(np.asarray(labels), return_inverse=True)
+    counts = np.zeros((n_components, len(classes)), dtype=np.int64)
+    np.add.at(counts, (np.asarray(components), place), 1)
+    figure = _figure(0.45 * len(classes) + 1.5, 0.2 * n_components + 1)
+    axes = figure.subplots()
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), count in np.ndenumerate(counts):
+        color = "white" if share[row, column] > 0.6 else "black"
+        axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=6, color=color)
+    axes.set_xticks(np.arange(len(classes)), [str(c) for c in classes], fontsize=7)
+    axes.set_yticks(np.arange(n_components), [str(k) for k in range(n_components)], fontsize=6)
+    axes.set_xlabel("class", fontsize=8)
+    axes.set_ylabel("component", fontsize=8)
+    return figure
+
+
 def _figure(width: float, height: float) -> Figure:
     """Return an empty figure of this size in inches, outside pyplot, so that nothing keeps or shows it."""
     figure: Figure = require("matplotlib.figure", "plot", "plotting").Figure((width, height), layout="constrained")
@@ -209,6 +255,10 @@ class _Portrait:
     limits: tuple[float, float] | None = None  # one scale for all components; None: each has its own
     colormap: str = "gray"
     scale: str = ""  # the label of a colour bar, if there is one
+
+
+def _portraits(mixture: Mixture[Any, Any, Any]) -> list[_Portrait]:
+    return _filter_portraits(mixture) if isinstance(mixture, ConvGMM) else _gaussian_portraits(mixture)
 
 
 def _aspect(shape: tuple[int, ...]) -> float:
@@ -227,8 +277,9 @@ def _filter_portraits(model: ConvGMM) -> list[_Portrait]:
     return [_Portrait("filter", spectra, limits, "viridis", "filter's power spectrum, log$_{10}$")]
 
 
-def _gaussian_portraits(model: FullGMM) -> list[_Portrait]:
+def _gaussian_portraits(model: Mixture[Any, Any, Any]) -> list[_Portrait]:
     """Return means, and eigenvectors by falling eigenvalue, each with zero in the middle of its own colours."""
+    assert isinstance(model, FullGMM)
     shape = (model.n_components_, *model._sample_shape)
     n_shown = min(_EIGENVECTORS, model.n_features_in_)
     first = model.n_features_in_ - n_shown

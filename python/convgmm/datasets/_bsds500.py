@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import require
-from ._location import cache_folder, data_folder
+from ._location import cache_folder, data_folder, download
 
 _URL = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/BSR_bsds500.tgz"
 _IN_ARCHIVE = "BSR/BSDS500/data/images"
@@ -87,9 +87,8 @@ def _download() -> Path:
     target = cache_folder() / "bsds500"
     if target.is_dir():
         return target
-    pooch = require("pooch", "data", "downloading the photographs")
     # The archive's own sum is not published; what it unpacks to is checked instead.
-    archive = Path(pooch.retrieve(_URL, known_hash=None, fname="BSR_bsds500.tgz", path=target.parent))
+    archive = download(_URL, target.parent)
     return _unpack(archive, target, _SHA256)
 
 

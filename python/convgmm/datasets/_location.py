@@ -36,3 +36,21 @@ def cache_folder() -> Path:
     """Return the folder that downloads are kept in."""
     pooch = require("pooch", "data", "downloading data")
     return Path(pooch.os_cache("convgmm"))
+
+
+def download(url: str, folder: Path) -> Path:
+    """Return the file of this address from the folder, downloaded there if need be; its content is not checked.
+
+    Raises
+    ------
+    OSError
+        If it cannot be downloaded; says how else to get the data.
+    """
+    pooch = require("pooch", "data", "downloading data")
+    try:
+        return Path(pooch.retrieve(url, known_hash=None, fname=url.rpartition("/")[2], path=folder))
+    except OSError as error:
+        raise OSError(
+            f"cannot download {url} ({error}). Get the data by hand, and point data_dir or {ENVIRONMENT_VARIABLE} at "
+            f"the folder that holds mnist/*.gz and bsds500/{{train,val,test}}/*.jpg."
+        ) from error

@@ -8,9 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..extras import require
 from ._idx import read_idx
-from ._location import cache_folder, data_folder
+from ._location import cache_folder, data_folder, download
 
 _MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 
@@ -78,10 +77,7 @@ def _read(folder: Path | None, name: str, n_axes: int) -> NDArray[np.uint8]:
             if path.is_file():
                 return read_idx(path, n_axes)[0]
         raise FileNotFoundError(f"{folder} lacks {name}.gz.")
-    pooch = require("pooch", "data", "downloading the digits")
-    path = Path(
-        pooch.retrieve(_MIRROR + f"{name}.gz", known_hash=None, fname=f"{name}.gz", path=cache_folder() / "mnist")
-    )
+    path = download(f"{_MIRROR}{name}.gz", cache_folder() / "mnist")
     # What is published is the sum of the unpacked file: mirrors pack it differently.
     try:
         values, content = read_idx(path, n_axes)

@@ -1,6 +1,7 @@
 """The published experiments, each a short recipe."""
 
 from ._recipes import RECIPES
-from ._run import compare, demo, reproduce
+from ._report import compare, write_report
+from ._run import demo, repeat, reproduce
 
-__all__ = ["RECIPES", "compare", "demo", "reproduce"]
+__all__ = ["RECIPES", "compare", "demo", "repeat", "reproduce", "write_report"]

@@ -1,5 +1,7 @@
 """Figures that describe a mixture: how redundant its components are, and how well they follow known classes."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -7,9 +9,10 @@ from sklearn.metrics.cluster import contingency_matrix
 
 from ..conv import ConvGMM
 from ..full import FullGMM
+from ..mixture import Mixture
 
 
-def overlap(model: ConvGMM | FullGMM) -> float:
+def overlap(model: Mixture[Any, Any, Any]) -> float:
     """Return the mean, over components, of the divergence to the nearest other one, in nats per sample.
 
     The divergence is that of Kullback and Leibler (1951) between Gaussians. Small means redundant; NaN for a single
@@ -17,7 +20,11 @@ def overlap(model: ConvGMM | FullGMM) -> float:
     """
     if model.n_components_ < 2:
         return float("nan")
-    divergence = _between_spectra(model) if isinstance(model, ConvGMM) else _between_gaussians(model)
+    if isinstance(model, ConvGMM):
+        divergence = _between_spectra(model)
+    else:
+        assert isinstance(model, FullGMM)
+        divergence = _between_gaussians(model)
     np.fill_diagonal(divergence, np.inf)
     return float(divergence.min(axis=1).mean())
 

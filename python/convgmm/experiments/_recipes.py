@@ -1,4 +1,4 @@
-"""What each experiment is: its data and its model."""
+"""What each experiment is: its data and its layers."""
 
 import os
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..conv import ConvGMM
 from ..datasets import extract_patches, load_bsds500, load_mnist, load_sample_images
+from ..deep import DeepGMM
 from ..full import FullGMM
 
 DataDir = str | os.PathLike[str] | None
@@ -26,6 +27,14 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A mixture that is to be fitted."""
+
+    estimator: type[ConvGMM] | type[FullGMM]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """An experiment.
 
@@ -33,19 +42,25 @@ class Recipe:
     ----------
     name, title : str
         As on the command line, and as in pictures.
+    published : str
+        What is known of the published experiment.
     load : callable
         From the data folder and the seed to `Data`.
-    estimator : type
-        ConvGMM or FullGMM.
-    model : dict
-        Its arguments.
+    layers : tuple of Layer
+        From the first to the last.
     """
 
     name: str
     title: str
+    published: str
     load: Callable[[DataDir, int], Data]
-    estimator: type[ConvGMM] | type[FullGMM]
-    model: dict[str, Any]
+    layers: tuple[Layer, ...]
+
+    def model(self, seed: int, *, progress: bool) -> DeepGMM:
+        """Return the layers, unfitted; every one runs all its iterations."""
+        return DeepGMM(
+            [layer.estimator(**layer.options, tol=0, random_state=seed, verbose=progress) for layer in self.layers]
+        )
 
 
 def _patches(
@@ -68,12 +83,20 @@ def _photographs(data_dir: DataDir) -> list[NDArray[np.float32]]:
     return load_bsds500("train", data_dir)
 
 
+def _conv(n_components: int, max_iter: int = 50, **options: Any) -> Layer:
+    return Layer(ConvGMM, {"n_components": n_components, "max_iter": max_iter, **options})
+
+
+def _full(n_components: int, max_iter: int = 50, **options: Any) -> Layer:
+    return Layer(FullGMM, {"n_components": n_components, "max_iter": max_iter, **options})
+
+
 DEMO = Recipe(
     "demo",
     "16 components on 50,000 patches of 16×16 from two photographs",
+    "",
     _patches(lambda data_dir: load_sample_images(), 16, 50_000),
-    ConvGMM,
-    {"n_components": 16, "max_iter": 60},
+    (_conv(16, 60),),
 )
 
 RECIPES = {
@@ -82,37 +105,62 @@ RECIPES = {
         Recipe(
             "bsds16",
             "32 components on 200,000 patches of 16×16 from the 200 BSDS500 training photographs",
+            "patches of each of 32 components beside its filter's power spectrum; no figures",
             _patches(_photographs, 16, 200_000),
-            ConvGMM,
-            {"n_components": 32, "max_iter": 50},
+            (_conv(32),),
         ),
         Recipe(
             "bsds8",
             "24 components on 200,000 patches of 8×8 from the 200 BSDS500 training photographs",
+            "patches of each of 24 components beside its filter's power spectrum; no figures",
             _patches(_photographs, 8, 200_000),
-            ConvGMM,
-            {"n_components": 24, "max_iter": 50},
+            (_conv(24),),
         ),
         Recipe(
             "mnist32",
             "32 components on 60,000 digits of 28×28, shown on the 10,000 test digits",
+            "digits of each of 32 components beside its filter's power spectrum; no figures",
             _digits,
-            ConvGMM,
-            {"n_components": 32, "max_iter": 50, "remove_mean": False},
+            (_conv(32, remove_mean=False),),
         ),
         Recipe(
             "mnist128",
             "128 components on 60,000 digits of 28×28, shown on the 10,000 test digits",
+            "digits of each of 128 components beside its filter's power spectrum; no figures",
             _digits,
-            ConvGMM,
-            {"n_components": 128, "max_iter": 50, "remove_mean": False},
+            (_conv(128, remove_mean=False),),
         ),
         Recipe(
             "mnist-full32",
             "32 full-covariance components on 60,000 digits of 28×28, shown on the 10,000 test digits",
+            "“definitely better than the convolutional model”, some components empty on the test digits; no figures",
             _digits,
-            FullGMM,
-            {"n_components": 32, "max_iter": 10},
+            (_full(32, 10),),
+        ),
+        Recipe(
+            "deep2-standardized",
+            "32 zero-mean full-covariance components on standardized log-densities of 32 convolutional ones",
+            "digits that each second-layer component responds to most; no figures",
+            _digits,
+            (_conv(32, remove_mean=False, output="standardized"), _full(32, means="zero")),
+        ),
+        Recipe(
+            "deep2-raw",
+            "32 full-covariance components with free means on log-densities of 32 convolutional ones",
+            "digits that each second-layer component responds to most; no figures",
+            _digits,
+            (_conv(32, remove_mean=False, output="log_density"), _full(32)),
+        ),
+        Recipe(
+            "deep3",
+            "17, then at most 16 full-covariance components above 32 convolutional ones, on normalised densities",
+            "10 components were left of the third layer's 16; digits of each component in every layer",
+            _digits,
+            (
+                _conv(32, remove_mean=False, output="likelihood"),
+                _full(17, output="likelihood"),
+                _full(16),
+            ),
         ),
     )
 }

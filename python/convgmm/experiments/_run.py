@@ -5,6 +5,7 @@ import json
 import os
 import time
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .. import plotting
 from ..conv import ConvGMM
+from ..deep import DeepGMM
 from ..extras import require
 from ..files import writable_folder, write_atomically
-from ..full import FullGMM
 from ._measures import class_measures, overlap
 from ._recipes import DEMO, RECIPES, Data, DataDir, Recipe
 
@@ -46,6 +47,7 @@ def reproduce(
     *,
     data_dir: DataDir = None,
     seed: int = 0,
+    resume: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Run one of the published experiments; write pictures and ``metrics.json`` into the folder ``out/name``.
@@ -60,6 +62,8 @@ def reproduce(
         Where the data is, as in `convgmm.datasets`.
     seed : int, default=0
         Source of patches and starts.
+    resume : bool, default=False
+        Whether an experiment that the folder holds already, with this seed and version, is left as it is.
     progress : bool, default=True
         Whether progress bars are shown.
 
@@ -79,93 +83,126 @@ def reproduce(
     """
     if name not in RECIPES:
         raise ValueError(f"unknown experiment {name!r}; there are {', '.join(RECIPES)}.")
-    return _run(RECIPES[name], writable_folder(Path(out) / name), data_dir, seed, progress)
+    folder = writable_folder(Path(out) / name)
+    finished = _finished(folder / "metrics.json", RECIPES[name], seed) if resume else None
+    return finished or _run(RECIPES[name], folder, data_dir, seed, progress)
+
+
+def repeat(
+    name: str, out: str | os.PathLike[str], seeds: range, *, data_dir: DataDir = None, progress: bool = True
+) -> list[dict[str, Any]]:
+    """Run an experiment with several seeds, for its figures alone; those that ``out/name/repeats`` holds are kept.
+
+    Returns
+    -------
+    metrics : list of dict
+        One for each seed, as in `reproduce`.
+    """
+    recipe = RECIPES[name]
+    folder = writable_folder(Path(out) / name / "repeats")
+    results = []
+    for seed in seeds:
+        path = folder / f"seed-{seed}.json"
+        metrics = _finished(path, recipe, seed)
+        if metrics is None:
+            metrics = _train(recipe, data_dir, seed, progress)[2]
+            _write_json(path, metrics)
+        results.append(metrics)
+    return results
+
+
+def _identity(recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Return what decides an experiment's figures, as it stands in its file."""
+    layers = [[layer.estimator.__name__, layer.options] for layer in recipe.layers]
+    return {"name": recipe.name, "seed": seed, "version": version("convgmm"), "definition": layers}
+
+
+def _finished(path: Path, recipe: Recipe, seed: int) -> dict[str, Any] | None:
+    """Return the metrics of the same experiment, if the file holds them. They are written last, and whole."""
+    if not path.is_file():
+        return None
+    metrics: dict[str, Any] = json.loads(path.read_text())
+    identity = _identity(recipe, seed)
+    return metrics if {key: metrics.get(key) for key in identity} == identity else None
+
+
+def _write_json(path: Path, metrics: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(metrics, indent=2) + "\n").encode())
 
 
 def _run(recipe: Recipe, folder: Path, data_dir: DataDir, seed: int, progress: bool) -> dict[str, Any]:
     require("matplotlib", "plot", "drawing the pictures")
+    (folder / "metrics.json").unlink(missing_ok=True)  # what it says would not belong to the new pictures
+    model, data, metrics = _train(recipe, data_dir, seed, progress)
+    _draw(recipe, model, data, folder)
+    _write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def _train(recipe: Recipe, data_dir: DataDir, seed: int, progress: bool) -> tuple[DeepGMM, Data, dict[str, Any]]:
     started = time.perf_counter()
     data = recipe.load(data_dir, seed)
     loaded = time.perf_counter()
-    model = recipe.estimator(**recipe.model, tol=0, random_state=seed, verbose=progress)
+    model = recipe.model(seed, progress=progress)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # tol=0: all iterations are wanted
+        warnings.simplefilter("ignore", ConvergenceWarning)  # all iterations are wanted
         model.fit(data.train)
     trained = time.perf_counter()
-    metrics = _metrics(recipe, model, data, seed)
-    metrics["seconds_data"] = loaded - started
-    metrics["seconds"] = trained - loaded
-    metrics["seconds_per_iteration"] = model.seconds_per_iteration_
-    _draw(recipe, model, data, folder)
-    write_atomically(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
-    return metrics
-
-
-_COMPARED = {
-    "components": "n_components",
-    "log-likelihood, training": "log_likelihood",
-    "test": "log_likelihood_test",
-    "purity": "purity",
-    "NMI": "nmi",
-    "ARI": "ari",
-    "class entropy": "class_entropy",
-    "empty on test": "empty_on_test",
-    "seconds": "seconds",
-}
-
-
-def compare(out: str | os.PathLike[str]) -> str | None:
-    """Write ``comparison.md``, a table of the experiments on digits that the folder `out` holds, side by side.
-
-    Returns
-    -------
-    table : str or None
-        In Markdown; None when there are fewer than two.
-    """
-    folder = Path(out)
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*/metrics.json"))]
-    found = [metrics for metrics in found if metrics.keys() >= set(_COMPARED.values())]
-    if len(found) < 2:
-        return None
-    lines = ["| experiment | " + " | ".join(_COMPARED) + " |", "| --- " * (len(_COMPARED) + 1) + "|"]
-    for metrics in found:
-        cells = [metrics[key] for key in _COMPARED.values()]
-        shown = [str(cell) if isinstance(cell, int) else f"{cell:.3f}" for cell in cells]
-        lines.append(f"| `{metrics['name']}` | " + " | ".join(shown) + " |")
-    table = "\n".join(lines) + "\n"
-    write_atomically(folder / "comparison.md", table.encode())
-    return table
-
-
-def _metrics(recipe: Recipe, model: ConvGMM | FullGMM, data: Data, seed: int) -> dict[str, Any]:
-    metrics: dict[str, Any] = {
-        "name": recipe.name,
+    layers = _layer_metrics(recipe, model, data)
+    metrics = {
+        **_identity(recipe, seed),
         "title": recipe.title,
-        "seed": seed,
         "n_samples": len(data.train),
         "n_discarded": data.n_discarded,
-        "n_components": model.n_components_,
-        "lower_bounds": model.lower_bounds_.tolist(),
-        "log_likelihood": model.lower_bound_,
-        "overlap": overlap(model),
-        "pruned": [[pruning.iteration, pruning.index, pruning.share] for pruning in model.pruned_],
+        "seconds_data": loaded - started,
+        "seconds": trained - loaded,
+        **layers[-1],
+        "layers": layers,
     }
-    if data.labels is not None:
-        components = model.predict(data.shown)
-        metrics["log_likelihood_test"] = model.score(data.shown)
-        metrics["empty_on_test"] = model.n_components_ - len(np.unique(components))
-        metrics |= class_measures(data.labels, components)
-    return metrics
+    return model, data, metrics
 
 
-def _draw(recipe: Recipe, model: ConvGMM | FullGMM, data: Data, folder: Path) -> None:
-    pages = plotting.plot_components(model, data.shown)
-    figures = {f"components-{page}": figure for page, figure in enumerate(pages, start=1)}
-    if isinstance(model, ConvGMM):
-        figures["spectra"] = plotting.plot_spectra(model)
-    figures["likelihood"] = plotting.plot_likelihood(model)
-    figures["weights"] = plotting.plot_weights(model)
-    for old in folder.glob("components-*.png"):  # a run with more pages leaves none behind
+def _layer_metrics(recipe: Recipe, model: DeepGMM, data: Data) -> list[dict[str, Any]]:
+    """Return the figures of every layer; those of the last are the experiment's."""
+    found = []
+    train, shown = data.train, data.shown
+    for definition, layer in zip(recipe.layers, model.layers_, strict=True):
+        metrics: dict[str, Any] = {
+            "estimator": definition.estimator.__name__,
+            "n_components_start": definition.options["n_components"],
+            "n_components": layer.n_components_,
+            "lower_bounds": layer.lower_bounds_.tolist(),
+            "log_likelihood": layer.lower_bound_,
+            "overlap": overlap(layer),
+            "pruned": [[pruning.iteration, pruning.index, pruning.share] for pruning in layer.pruned_],
+            "seconds_per_iteration": layer.seconds_per_iteration_,
+        }
+        if data.labels is not None:
+            components = layer.predict(shown)
+            metrics["log_likelihood_test"] = layer.score(shown)
+            metrics["empty_on_test"] = layer.n_components_ - len(np.unique(components))
+            metrics["largest_posterior"] = float(layer.predict_proba(shown).max(axis=1).mean())
+            metrics |= class_measures(data.labels, components)
+        found.append(metrics)
+        if layer is not model.layers_[-1]:
+            train, shown = layer.transform(train), layer.transform(shown)
+    return found
+
+
+def _draw(recipe: Recipe, model: DeepGMM, data: Data, folder: Path) -> None:
+    figures: dict[str, Any] = {}
+    for index, layer in enumerate(model.layers_):
+        prefix = f"layer{index + 1}-" if len(model.layers_) > 1 else ""
+        pages = plotting.plot_components(model, data.shown, layer=index)
+        figures |= {f"{prefix}components-{page}": figure for page, figure in enumerate(pages, start=1)}
+        if isinstance(layer, ConvGMM):
+            figures[f"{prefix}spectra"] = plotting.plot_spectra(layer)
+        if data.labels is not None:
+            components = model.predict(data.shown, layer=index)
+            figures[f"{prefix}classes"] = plotting.plot_classes(data.labels, components, layer.n_components_)
+        figures[f"{prefix}likelihood"] = plotting.plot_likelihood(layer)
+        figures[f"{prefix}weights"] = plotting.plot_weights(layer)
+    for old in folder.glob("*.png"):  # a run with more pages leaves none behind
         if old.stem not in figures:
             old.unlink()
     for name, figure in figures.items():
