@@ -15,8 +15,10 @@ from . import _core
 from .initialize import draw
 from .mixture import Floats, Mixture
 
-# Below so many features no component can be dropped early and a rotation gains nothing; and float32 gains little, while
-# few features are easily so correlated that it shows.
+# Below so many features float32 gains little, while they are easily so correlated, as the log-densities of a layer below
+# are, that its sums leave covariances that are not positive definite.
+_LEAST_SINGLE = 64
+# Below so many features no component can be dropped early, and a rotation gains nothing.
 _LEAST_ROTATED = 32
 # Samples rotated at a time, so that no second copy of all of them is made.
 _BLOCK = 8192
@@ -76,7 +78,7 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
     once to the principal axes of all data, largest variance first; a sample's likeliest component is evaluated first,
     and every other one is dropped as soon as its bound shows that it cannot be seen in the sum. What is dropped changes
     the likelihood by less than the dtype resolves, so the results are those of the brute-force evaluation. float32
-    samples of 32 features or more are computed in float32 with float64 sums, everything else in float64.
+    samples of 64 features or more are computed in float32 with float64 sums, everything else in float64.
 
     Parameters
     ----------
@@ -225,7 +227,7 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
 
     def _validate(self, X: Any, *, reset: bool) -> NDArray[Any]:
         checked = super()._validate(X, reset=reset)
-        return checked if checked.shape[1] >= _LEAST_ROTATED else checked.astype(np.float64, copy=False)
+        return checked if checked.shape[1] >= _LEAST_SINGLE else checked.astype(np.float64, copy=False)
 
     def _data(self, X: NDArray[Any]) -> Floats:
         """Return the samples relative to the centre, along the axes; a new array."""

@@ -158,8 +158,9 @@ RECIPES = {
             _digits,
             (
                 _conv(32, remove_mean=False, output="likelihood"),
-                _full(17, output="likelihood"),
-                _full(16),
+                # Random starts: components that begin alike compete, and those that lose are pruned.
+                _full(17, output="likelihood", init="random"),
+                _full(16, init="random", prune_threshold=1e-3),
             ),
         ),
     )
