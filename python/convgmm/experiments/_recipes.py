@@ -163,5 +163,16 @@ RECIPES = {
                 _full(16, init="random", prune_threshold=1e-3),
             ),
         ),
+        Recipe(
+            "deep3-soft",
+            "deep3 with densities to the power 1/50 before they are normalised",
+            "not among the published experiments: what changes when rows are not nearly one-hot",
+            _digits,
+            (
+                _conv(32, remove_mean=False, output="likelihood", temperature=50),
+                _full(17, output="likelihood", temperature=50, init="random"),
+                _full(16, init="random", prune_threshold=1e-3),
+            ),
+        ),
     )
 }
