@@ -129,28 +129,39 @@ def test_class_measures_on_a_table_done_by_hand():
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "least", "n_pages"),
-    [("bsds16", 418.5, 2), ("bsds8", 92.0, 2), ("mnist32", 626.3, 2), ("mnist128", 636.2, 8)],
+    [
+        ("bsds16", 418.5, 2),
+        ("bsds8", 92.0, 2),
+        ("mnist32", 626.3, 2),
+        ("mnist128", 636.2, 8),
+        ("mnist-full32", 2700, 2),
+    ],
 )
 def test_published_experiments(name, least, n_pages, data_dir, tmp_path, capsys):
     """Plain random starts reach 418.8 (half a nat more or less on another draw), 626.24 and 636.06 nats."""
     assert main(["reproduce", name, "--data-dir", str(data_dir), "--out", str(tmp_path)]) == 0
-    files = {path.name for path in (tmp_path / name).iterdir()}
-    assert files == PICTURES | {"metrics.json"} | {f"components-{page}.png" for page in range(1, n_pages + 1)}
-    metrics = json.loads((tmp_path / name / "metrics.json").read_text())
-    expected = {
-        "lower_bounds",
-        "n_components",
-        "n_samples",
-        "n_discarded",
-        "seconds",
-        "seconds_per_iteration",
-        "overlap",
-    }
+    pictures = {"likelihood.png", "weights.png"} | {f"components-{page}.png" for page in range(1, n_pages + 1)}
+    expected = {"lower_bounds", "n_components", "n_samples", "n_discarded", "overlap"}
+    expected |= {"seconds", "seconds_per_iteration"}
     if name.startswith("mnist"):
         expected |= {"purity", "nmi", "ari", "class_entropy"}
-        assert metrics["n_samples"] == 60_000
+        pictures |= {"classes.png"}
+    if "full" not in name:
+        pictures |= {"spectra.png"}
+    assert {path.name for path in (tmp_path / name).iterdir()} == pictures | {"metrics.json"}
+    metrics = json.loads((tmp_path / name / "metrics.json").read_text())
     assert expected <= metrics.keys()
+    assert metrics["n_samples"] == (60_000 if name.startswith("mnist") else 200_000)
     assert metrics["lower_bounds"][-1] > least
-    assert len(metrics["lower_bounds"]) == RECIPES[name].model["max_iter"]
+    assert len(metrics["lower_bounds"]) == RECIPES[name].layers[0].options["max_iter"]
     assert min(np.diff(metrics["lower_bounds"])) > -1e-3 or metrics["pruned"]
     assert "pictures" in capsys.readouterr().out
+
+
+@pytest.mark.data
+def test_the_third_layer_prunes(data_dir, tmp_path):
+    assert main(["reproduce", "deep3", "--data-dir", str(data_dir), "--out", str(tmp_path)]) == 0
+    layers = json.loads((tmp_path / "deep3" / "metrics.json").read_text())["layers"]
+    assert [layer["n_components_start"] for layer in layers] == [32, 17, 16]
+    assert layers[2]["n_components"] < 16
+    assert len(layers[2]["pruned"]) == 16 - layers[2]["n_components"]

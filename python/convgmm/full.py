@@ -15,8 +15,8 @@ from . import _core
 from .initialize import draw
 from .mixture import Floats, Mixture
 
-# Below so many features float32 gains little, while they are easily so correlated, as the log-densities of a layer below
-# are, that its sums leave covariances that are not positive definite.
+# Below so many features float32 gains little, while they are easily so correlated (the log-densities of a layer below
+# are) that sums in it leave covariances that are not positive definite.
 _LEAST_SINGLE = 64
 # Below so many features no component can be dropped early, and a rotation gains nothing.
 _LEAST_ROTATED = 32
