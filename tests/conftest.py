@@ -1,6 +1,9 @@
 """What the tests share: the real data's folder, and small data of every kind."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,33 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("set CONVGMM_DATA to the folder with mnist/ and bsds500/")
     return Path(folder)
+
+
+class Command:
+    """A process that takes interrupts, also where the tests run in the background and ignore them."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )
+
+    def stop(self, how: signal.Signals, timeout: float = 30) -> str:
+        """Send a signal; return what the process printed until it ended."""
+        self.process.send_signal(how)
+        try:
+            return self.process.communicate(timeout=timeout)[0]
+        finally:
+            self.process.kill()
+
+
+@pytest.fixture
+def command() -> type[Command]:
+    """Return what starts a Python process that can be interrupted."""
+    return Command
 
 
 @pytest.fixture

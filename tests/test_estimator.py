@@ -328,7 +328,7 @@ def test_either_start_may_be_given_alone():
     ConvGMM(2, weights_init=[0.9, 0.1], random_state=0).fit(GOOD)
 
 
-def test_ctrl_c_ends_a_fit_soon_and_keeps_what_was_reached():
+def test_ctrl_c_ends_a_fit_soon_and_keeps_what_was_reached(command):
     script = textwrap.dedent("""
         import numpy as np, sys, time
         from convgmm import ConvGMM
@@ -340,11 +340,10 @@ def test_ctrl_c_ends_a_fit_soon_and_keeps_what_was_reached():
         except KeyboardInterrupt:
             print("kept", model.n_iter_, len(model.lower_bounds_), model.score(X[:10]), flush=True)
     """)
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "fitting\n"
+    running = command("-c", script)
+    assert running.process.stdout.readline() == "fitting\n"
     time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
+    output = running.stop(signal.SIGINT, timeout=20)
     word, n_iter, n_bounds, score = output.split()
     assert word == "kept"
     assert int(n_iter) == int(n_bounds) > 0

@@ -36,7 +36,7 @@ def digits(tmp_path_factory):
     return root
 
 
-def command(digits, out, *more):
+def reproduce_all(digits, out, *more):
     return ["reproduce", "all", "--only", *ON_DIGITS, "--data-dir", str(digits), "--out", str(out), *more]
 
 
@@ -52,7 +52,7 @@ def figures(path):
 @pytest.fixture(scope="module")
 def finished(digits, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    assert main(command(digits, out)) == 0
+    assert main(reproduce_all(digits, out)) == 0
     return out
 
 
@@ -84,7 +84,7 @@ def test_a_finished_experiment_is_kept_and_a_changed_one_is_not(digits, finished
     (finished / "deep3" / "metrics.json").write_text(
         (finished / "deep3" / "metrics.json").read_text().replace('"seed": 0', '"seed": 5')
     )
-    assert main(command(digits, finished)) == 0
+    assert main(reproduce_all(digits, finished)) == 0
     after = {name: (finished / name / "metrics.json").stat().st_mtime_ns for name in ON_DIGITS}
     assert before["mnist32"] == after["mnist32"]
     assert before["deep3"] < after["deep3"]
@@ -92,7 +92,7 @@ def test_a_finished_experiment_is_kept_and_a_changed_one_is_not(digits, finished
 
 
 def test_repeats_add_the_spread(digits, finished):
-    assert main(command(digits, finished, "--repeats", "2")) == 0
+    assert main(reproduce_all(digits, finished, "--repeats", "2")) == 0
     report = (finished / "report.html").read_text()
     assert "Over 2 seeds" in report
     assert "±" in report
@@ -101,15 +101,14 @@ def test_repeats_add_the_spread(digits, finished):
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_report_resumes_with_the_same_figures(kind, digits, finished, tmp_path):
+def test_an_interrupted_report_resumes_with_the_same_figures(kind, digits, finished, tmp_path, command):
     rng = np.random.default_rng(kind)
-    arguments = [sys.executable, "-m", "convgmm", *command(digits, tmp_path)]
+    arguments = ["-m", "convgmm", *reproduce_all(digits, tmp_path)]
     for _ in range(3):
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        running = command(*arguments)
         time.sleep(rng.uniform(1.0, 4.0))
-        process.send_signal(kind)
-        process.wait(timeout=30)
-    subprocess.run(arguments, check=True, capture_output=True, timeout=120)
+        running.stop(kind)
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=120)
     for name in ON_DIGITS:
         assert figures(tmp_path / name / "metrics.json") == figures(finished / name / "metrics.json")
     leftovers = [path.name for path in tmp_path.rglob("*") if path.name.startswith(".")]
