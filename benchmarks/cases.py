@@ -45,7 +45,7 @@ class Plan:
     memory_n: int
     climb_iterations: int  # EM iterations that set the likelihood to be reached
     slow_seconds: float = 2.0
-    limit_seconds: float = 20.0  # one repetition must not need more
+    limit_seconds: float = 8.0  # one repetition must not need more
     # OpenBLAS's threads were seen to spin for 0.1 s after their work before they sleep; they would take the processor
     # from whoever is next.
     pause_seconds: float = 0.2
@@ -61,8 +61,8 @@ def full_plan(threads: int) -> Plan:
             Sweep("n", "patches N", (10_000, 50_000, 200_000, 1_000_000)),
             Sweep("threads", "threads", tuple(sorted({1, 2, threads}))),
         ),
-        repetitions=15,
-        slow_repetitions=5,
+        repetitions=11,
+        slow_repetitions=3,
         transform_sides=(8, 16, 28),
         product_size=4096,
         memory_n=1_000_000,

@@ -28,18 +28,22 @@ def _style(sections: Sequence[Section]) -> dict[str, tuple[str, str]]:
     return {name: (colour, _MARKERS[i % len(_MARKERS)]) for i, (name, colour) in enumerate(coloured)}
 
 
-def draw_groups(sections: Sequence[Section], path: Path) -> None:
-    """Draw each group that compares something: medians on a logarithmic axis, with the shortest and longest times."""
+def draw_groups(sections: Sequence[Section], path: Path) -> list[Path]:
+    """Draw each group that compares something: medians on a logarithmic axis, with the shortest and longest times.
+
+    Return the picture's path, or nothing if there is nothing to draw.
+    """
     style = _style(sections)
     groups = [(section, group) for section in sections for group in section.groups if len(group.rows) > 1]
     if not groups:
-        return
+        return []
     heights = [len(group.rows) + 2.0 for _, group in groups]
     figure = Figure(figsize=(9, 0.34 * sum(heights) + 0.6), layout="constrained")
     axes = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
     for (section, group), ax in zip(groups, axes, strict=True):
         _dots(ax, f"{section.title}: {group.title}", group, style)
     figure.savefig(path, dpi=_DPI)
+    return [path]
 
 
 def _dots(ax: Axes, title: str, group: Group, style: dict[str, tuple[str, str]]) -> None:
@@ -60,11 +64,11 @@ def _dots(ax: Axes, title: str, group: Group, style: dict[str, tuple[str, str]])
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def draw_sweeps(sections: Sequence[Section], path: Path) -> None:
-    """Draw each section that has an axis as curves of medians, with the shortest and the longest times."""
+def draw_sweeps(sections: Sequence[Section], path: Path) -> list[Path]:
+    """Draw each section that has an axis as curves of medians, with the shortest and the longest times; as above."""
     sweeps = [section for section in sections if section.columns]
     if not sweeps:
-        return
+        return []
     style = _style(sweeps)
     n_columns = 2
     n_rows = -(-len(sweeps) // n_columns)
@@ -83,6 +87,7 @@ def draw_sweeps(sections: Sequence[Section], path: Path) -> None:
         ax.set_axis_off()
     figure.legend(common.values(), common.keys(), loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(path, dpi=_DPI)
+    return [path]
 
 
 def _curves(ax: Axes, section: Section, style: dict[str, tuple[str, str]]) -> dict[str, Any]:

@@ -8,8 +8,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+import full_cases
 from cases import Plan, full_plan, quick_plan
 from convgmm.files import writable_folder
+from full_problem import FullStore
+from full_sections import FullIterations
 from machine import hardware, load_average, versions
 from plots import draw_groups, draw_sweeps
 from problem import Store, load_images
@@ -17,33 +23,32 @@ from report import Report, Section, write
 from sections import EmIterations, climb, extraction, half_spectra, matrix_product, memory
 from workers import Pool
 
+_FOLDERS = {"conv": "results", "full": "results-full", "all": "results-all"}
+
 
 def main() -> int:
     """Run everything; return 1 if an implementation gave another result than it should."""
     options = _parser().parse_args()
     started = time.monotonic()
     load_before = load_average()
-    folder = writable_folder(options.out)
-    plan = (quick_plan if options.quick else full_plan)(options.threads)
+    folder = writable_folder(options.out or Path(__file__).with_name(_FOLDERS[options.family]))
     images, source = load_images(options.data_dir)
     print(f"patches from {source}; load average {load_before[0]:.2f}", file=sys.stderr)
     settings = {
         "mode": "quick: the numbers mean nothing" if options.quick else "full",
-        "base case": plan.base.label,
+        "threads": str(options.threads),
         "patches": f"{source}; mean removed, standard deviation at least 0.04",
     }
     sections: list[Section] = []
     with tempfile.TemporaryDirectory(prefix="convgmm-benchmark-") as scratch, Pool() as pool:
-        store = Store(Path(scratch), images, _most_patches(plan))
-        for section in _measure(pool, plan, store, options.data_dir):
+        for section in _measure(pool, options, images, Path(scratch)):
             # Written each time, so that an interrupt loses one section only.
             sections.append(section)
             settings["minutes"] = f"{(time.monotonic() - started) / 60:.1f}"
             report = Report(settings, hardware(), versions(), load_before, load_average(), sections)
             written = write(report, folder)
-            written += [folder / "times.png", folder / "sweeps.png"]
-            draw_groups([each for each in sections if not each.columns], written[-2])
-            draw_sweeps(sections, written[-1])
+            written += draw_groups([each for each in sections if not each.columns], folder / "times.png")
+            written += draw_sweeps(sections, folder / "sweeps.png")
     print("\n".join(map(str, written)))
     for line in report.wrong():
         print(f"WRONG RESULT: {line}", file=sys.stderr)
@@ -52,14 +57,21 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measure convgmm beside its peers.")
+    parser.add_argument(
+        "--family",
+        choices=_FOLDERS,
+        default="conv",
+        help="the convolutional mixture (default), the one with full covariances, or both in one report",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny problems: whether it works, not how fast")
     parser.add_argument("--threads", type=int, default=2, help="threads of the base case (default: 2)")
     parser.add_argument(
         "--data-dir",
         default=os.environ.get("CONVGMM_DATA") or None,
-        help="folder with bsds500/ in it (default: $CONVGMM_DATA; without either, two sample photographs)",
+        help="folder with bsds500/ and mnist/ in it (default: $CONVGMM_DATA; without either, two sample photographs "
+        "and no digits)",
     )
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder for the results")
+    parser.add_argument("--out", type=Path, help="folder for the results (default: one of the family's own)")
     return parser
 
 
@@ -72,13 +84,21 @@ def _most_patches(plan: Plan) -> dict[int, int]:
     return most
 
 
-def _measure(pool: Pool, plan: Plan, store: Store, data_dir: str | None) -> Iterator[Section]:
-    yield from EmIterations(pool, plan, store).sections()
-    yield matrix_product(pool, plan)
-    yield climb(pool, plan, store)
-    yield half_spectra(pool, plan, store)
-    yield extraction(pool, plan, data_dir)
-    yield memory(plan)
+def _measure(
+    pool: Pool, options: argparse.Namespace, images: list[NDArray[np.float32]], scratch: Path
+) -> Iterator[Section]:
+    if options.family in ("conv", "all"):
+        plan = (quick_plan if options.quick else full_plan)(options.threads)
+        store = Store(scratch, images, _most_patches(plan))
+        yield from EmIterations(pool, plan, store).sections()
+        yield matrix_product(pool, plan)
+        yield climb(pool, plan, store)
+        yield half_spectra(pool, plan, store)
+        yield extraction(pool, plan, options.data_dir)
+        yield memory(plan)
+    if options.family in ("full", "all"):
+        covariances = (full_cases.quick_plan if options.quick else full_cases.full_plan)(options.threads)
+        yield from FullIterations(pool, FullStore(scratch, images, options.data_dir, covariances)).sections()
 
 
 if __name__ == "__main__":

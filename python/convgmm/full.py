@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
+from threadpoolctl import threadpool_limits
 
 from . import _core
 from .initialize import draw
@@ -370,7 +371,8 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         drawn = X[chosen].astype(np.float64)
         if self.init == "random":
             return drawn[: self.n_components]
-        found = KMeans(self.n_components, n_init=1, max_iter=20, random_state=rng).fit(drawn)
+        with threadpool_limits(1):  # with more threads its sums, and so the start, differ from run to run
+            found = KMeans(self.n_components, n_init=1, max_iter=20, random_state=rng).fit(drawn)
         return np.asarray(found.cluster_centers_, dtype=np.float64)
 
     # ---- the family's verbs ------------------------------------------------------------------------------------------
