@@ -16,7 +16,7 @@ namespace convgmm {
 namespace py = pybind11;
 
 template <class T>
-using Array = py::array_t<T, py::array::c_style>;  // bound with noconvert: never cast or copied unseen
+using Array = py::array_t<T, py::array::c_style>;  // large arrays are bound with noconvert: never cast or copied unseen
 
 inline void require(bool condition, const char* message) {
   if (!condition) throw py::value_error(message);

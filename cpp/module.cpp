@@ -9,6 +9,7 @@ PYBIND11_MODULE(CONVGMM_CORE_NAME, module) {
     const py::gil_scoped_acquire acquire;
     return PyErr_CheckSignals() != 0;
   };
+  convgmm::parallel::watch_forks();
   module.def("thread_count", &convgmm::parallel::thread_count, py::arg("requested"));
   module.attr("compiler") = CONVGMM_COMPILER;
   module.attr("eigen_version") = std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +

@@ -33,23 +33,23 @@ inline std::function<bool()>& interrupt_check() {
   return check;
 }
 
-#ifdef _OPENMP
 // libgomp's threads do not survive a fork: a child that opened a parallel region would hang.
 inline std::atomic<bool>& forked() {
   static std::atomic<bool> flag{false};
   return flag;
 }
 
+// Called when the module is loaded, since another library may open regions and fork before this one does.
 inline void watch_forks() {
+#ifdef _OPENMP
   static std::once_flag once;
   std::call_once(once, [] { pthread_atfork(nullptr, nullptr, [] { forked() = true; }); });
-}
 #endif
+}
 
 // How many threads `requested` means: 0 or less is all that OpenMP would use.
 inline int thread_count(int requested) {
 #ifdef _OPENMP
-  watch_forks();
   if (forked()) return 1;
   return requested > 0 ? requested : std::max(1, omp_get_max_threads());
 #else
@@ -93,66 +93,71 @@ class Watch {
   std::chrono::steady_clock::time_point asked_ = std::chrono::steady_clock::now();
 };
 
-// For every chunk [begin, end) of n samples: work(local, begin, end) in parallel, then merge(local) in index order.
+// For every chunk [begin, end) of n samples: work(local, begin, end) in parallel. Ordered, merge(local) follows in
+// index order, and a thread waits for its turn; otherwise chunks write to places of their own, and no thread waits.
 // `make_local()` is called once in each thread; work finds there what merge left.
-template <class MakeLocal, class Work, class Merge>
-void ordered_chunks(std::size_t n, std::size_t chunk, int n_threads, MakeLocal make_local, Work work, Merge merge) {
+template <bool Ordered, class MakeLocal, class Work, class Merge>
+void for_chunks(std::size_t n, std::size_t chunk, int n_threads, MakeLocal make_local, Work work, Merge merge) {
   const auto n_chunks = static_cast<std::ptrdiff_t>((n + chunk - 1) / chunk);
   const int threads =
       static_cast<int>(std::min<std::ptrdiff_t>(thread_count(n_threads), std::max<std::ptrdiff_t>(n_chunks, 1)));
   Watch watch;
-  const auto run = [&](auto& local, std::ptrdiff_t index) {
+  const auto guarded = [&](auto step) {
+    if (watch.stopped()) return;
     try {
-      const std::size_t begin = static_cast<std::size_t>(index) * chunk;
-      work(local, begin, std::min(n, begin + chunk));
+      step();
     } catch (...) {
       watch.keep(std::current_exception());
     }
   };
-  const auto finish = [&](auto& local) {
-    try {
-      merge(local);
-    } catch (...) {
-      watch.keep(std::current_exception());
-    }
+  const auto work_on = [&](auto& local, std::ptrdiff_t index) {
+    const std::size_t begin = static_cast<std::size_t>(index) * chunk;
+    work(local, begin, std::min(n, begin + chunk));
   };
   if (threads == 1) {
     auto local = make_local();
     for (std::ptrdiff_t index = 0; index < n_chunks && !watch.stopped(); ++index) {
       watch.ask();
-      run(local, index);
-      if (!watch.stopped()) finish(local);
+      guarded([&] { work_on(local, index); });
+      guarded([&] { merge(local); });
     }
     watch.rethrow();
     return;
   }
 #ifdef _OPENMP
-  using Local = decltype(make_local());
 #pragma omp parallel num_threads(threads)
   {
-    std::vector<Local> own;  // empty when making it failed
-    try {
-      own.push_back(make_local());
-    } catch (...) {
-      watch.keep(std::current_exception());
-    }
+    std::vector<decltype(make_local())> own;  // empty when making it failed
+    guarded([&] { own.push_back(make_local()); });
     const bool opened_region = omp_get_thread_num() == 0;
-#pragma omp for ordered schedule(dynamic, 1)
-    for (std::ptrdiff_t index = 0; index < n_chunks; ++index) {
+    const auto step = [&](std::ptrdiff_t index) {
       if (opened_region) watch.ask();
-      if (!own.empty() && !watch.stopped()) run(own.front(), index);
+      if (!own.empty()) guarded([&] { work_on(own.front(), index); });
+    };
+    if constexpr (Ordered) {
+#pragma omp for ordered schedule(dynamic, 1)
+      for (std::ptrdiff_t index = 0; index < n_chunks; ++index) {
+        step(index);
 #pragma omp ordered
-      if (!own.empty() && !watch.stopped()) finish(own.front());
+        if (!own.empty()) guarded([&] { merge(own.front()); });
+      }
+    } else {
+#pragma omp for schedule(dynamic, 1)
+      for (std::ptrdiff_t index = 0; index < n_chunks; ++index) step(index);
     }
   }
   watch.rethrow();
 #endif
 }
 
-// For every chunk of n samples: work(local, begin, end) in parallel; chunks write to places of their own.
+template <class MakeLocal, class Work, class Merge>
+void ordered_chunks(std::size_t n, std::size_t chunk, int n_threads, MakeLocal make_local, Work work, Merge merge) {
+  for_chunks<true>(n, chunk, n_threads, make_local, work, merge);
+}
+
 template <class MakeLocal, class Work>
 void chunks(std::size_t n, std::size_t chunk, int n_threads, MakeLocal make_local, Work work) {
-  ordered_chunks(n, chunk, n_threads, make_local, work, [](auto&) {});
+  for_chunks<false>(n, chunk, n_threads, make_local, work, [](auto&) {});
 }
 
 }  // namespace convgmm::parallel

@@ -17,10 +17,13 @@ PICTURES = {"spectra.png", "likelihood.png", "weights.png", "components-1.png"}
 
 
 def test_demo_writes_pictures_and_a_summary(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    for name in ("holiday.png", "components-7.png"):  # somebody's, and a page of an earlier run
+        (tmp_path / "out" / name).write_bytes(b"picture")
     assert main(["demo", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert str(tmp_path / "out") in printed
-    assert {path.name for path in (tmp_path / "out").iterdir()} == PICTURES | {"metrics.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == PICTURES | {"metrics.json", "holiday.png"}
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert len(metrics["lower_bounds"]) == 60
     assert metrics["n_samples"] == 50_000

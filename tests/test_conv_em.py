@@ -206,11 +206,53 @@ def test_the_floor_holds_updates_but_not_a_given_start(rng):
     X = correlated(rng, 100, (16,))
     X[:50] = np.cos(2 * np.pi * np.arange(16) / 16) * rng.standard_normal((50, 1))  # power at one frequency alone
     start = np.full((2, 16), 1e-12)
-    model = fit_quietly(ConvGMM(2, spectra_init=start * [[1], [1e12]], tol=0, max_iter=1), X)
-    assert np.isfinite(model.lower_bounds_[0])
+    start *= [[1], [1e12]]
+    model = fit_quietly(ConvGMM(2, spectra_init=start, tol=0, max_iter=3), X)  # a lawful fall, which must not warn
+    joint = oracle.log_density(oracle.periodograms(X, True), start) + np.log(0.5)
+    np.testing.assert_allclose(model.lower_bounds_[0], np.logaddexp(*joint.T).mean())
     fitted = fit_quietly(ConvGMM(2, tol=0, max_iter=20, random_state=0, reg_spectrum=1e-3), X)
     power = (X - X.mean(axis=1, keepdims=True)).var(axis=1).mean() * 16 / 15
     np.testing.assert_allclose(fitted.spectra_[:, 1:].min(), 1e-3 * power, rtol=1e-6)
+
+
+def test_a_start_below_the_floor_may_fall_in_its_first_step(rng):
+    X = np.cos(2 * np.pi * np.arange(16) / 16) * rng.standard_normal((200, 1))
+    model = fit_quietly(ConvGMM(1, reg_spectrum=1e-9, max_iter=3, warm_start=True), X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LikelihoodWarning)
+        fit_quietly(model.set_params(reg_spectrum=1e-3, tol=0), X)
+    assert model.lower_bounds_[1] < model.lower_bounds_[0]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-46, 1e39])
+def test_only_ratios_of_weights_count(scale, rng):
+    X = correlated(rng, 200, (8,), np.float32)
+    weight = rng.uniform(0.5, 1, 200)
+    plain = fit_quietly(ConvGMM(2, random_state=0, tol=0, max_iter=5), X, sample_weight=weight)
+    scaled = fit_quietly(ConvGMM(2, random_state=0, tol=0, max_iter=5), X, sample_weight=weight * scale)
+    np.testing.assert_allclose(scaled.lower_bounds_, plain.lower_bounds_, rtol=1e-6)
+
+
+def test_samples_of_weight_zero_are_not_there(rng):
+    X = correlated(rng, 200, (8,), np.float32)
+    weight = rng.uniform(0.5, 1, 200)
+    weight[[3, 7]] = 0
+    X[3], X[7] = 1e25 * X[3], 5.0  # beyond float32 when squared, and constant
+    used = weight > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole = ConvGMM(2, random_state=0, tol=0, max_iter=5).fit(X, sample_weight=weight)
+    part = fit_quietly(ConvGMM(2, random_state=0, tol=0, max_iter=5), X[used], sample_weight=weight[used])
+    np.testing.assert_array_equal(whole.spectra_, part.spectra_)
+
+
+def test_a_floor_beyond_the_number_format_is_refused(rng):
+    X = (correlated(rng, 100, (8,)) * 1e-5).astype(np.float32)
+    with pytest.raises(ValueError, match="floor"):
+        ConvGMM(2, reg_spectrum=1e-30).fit(X)
+    with pytest.raises(ValueError, match="too small for float32"):
+        ConvGMM(1, spectra_init=np.full((1, 8), 1e-39)).fit(X)
 
 
 def test_the_start_is_better_than_random_ones(rng):

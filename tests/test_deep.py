@@ -105,6 +105,9 @@ def test_an_interrupt_keeps_finished_layers(images, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             deep.fit(images)
     first = deep.layers_[0]
+    with pytest.raises(NotFittedError, match="1 of 3 layers"):
+        deep.predict(images)
+    assert deep.predict(images, layer=0).shape == (900,)
     assert len(deep.fit(images).layers_) == 3
     assert deep.layers_[0] is first
 

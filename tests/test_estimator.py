@@ -141,6 +141,8 @@ def test_top_samples_tells_saturated_posteriors_apart(patches):
     assert model.predict_proba(patches)[top[0], 0].min() == 1.0  # by posterior alone they would tie
     assert ConvGMM(1).fit(patches).top_samples(patches, 3).shape == (1, 3)
     assert model.top_samples(patches[:4], 10).shape == (2, 4)
+    with pytest.raises(ValueError, match="at least 1"):
+        model.top_samples(patches, 0)
 
 
 def test_warm_start_goes_on(patches):
@@ -153,6 +155,15 @@ def test_warm_start_refuses_another_shape(patches):
     model = ConvGMM(2, random_state=0, warm_start=True).fit(patches)
     with pytest.raises(ValueError, match="warm_start"):
         model.fit(patches[:, :, :4])
+
+
+def test_warm_start_refuses_what_its_parameters_do_not_fit(patches):
+    model = ConvGMM(2, random_state=0, warm_start=True).fit(patches)
+    with pytest.raises(ValueError, match="remove_mean"):
+        model.set_params(remove_mean=False).fit(patches)
+    full = FullGMM(2, random_state=0, warm_start=True).fit(patches[:, 0])
+    with pytest.raises(ValueError, match="zero"):
+        full.set_params(means="zero").fit(patches[:, 0])
 
 
 def test_n_init_keeps_the_best(patches):

@@ -225,6 +225,32 @@ def test_degenerate_data_is_handled_by_reg_covar_or_named(kind, rng):
         FullGMM(2, random_state=0, reg_covar=0).fit(X)
 
 
+def test_a_failed_fit_leaves_the_model_as_it_was(rng):
+    X = rng.standard_normal((60, 5))
+    fitted = FullGMM(2, random_state=0, reg_covar=0, max_iter=5).fit(X)
+    before = fitted.score(X), fitted.lower_bounds_
+    with pytest.raises(ValueError, match="Raise reg_covar"):
+        fitted.fit(np.repeat(X[:2], 30, axis=0))
+    assert fitted.lower_bounds_ is before[1]
+    assert fitted.weights_.shape == (2,)
+
+
+def test_random_starts_are_distinct_samples(rng):
+    X = np.repeat(rng.standard_normal((12, 3)), 40, axis=0)
+    fitted = FullGMM(10, init="random", max_iter=1, random_state=0, reg_covar=1e-3).fit(X)
+    assert fitted.n_components_ == 10
+
+
+def test_responsibilities_belong_to_samples_of_weight(rng):
+    X, _ = clusters(rng, 300, 4, 2)
+    resp = rng.dirichlet(np.ones(2), 300)
+    weight = rng.integers(0, 3, 300)
+    options = {"tol": 0, "max_iter": 4, "reg_covar": 1e-3}
+    weighted = FullGMM(2, resp_init=resp, **options).fit(X, sample_weight=weight)
+    repeated = FullGMM(2, resp_init=np.repeat(resp, weight, axis=0), **options).fit(np.repeat(X, weight, axis=0))
+    np.testing.assert_allclose(weighted.covariances_, repeated.covariances_, rtol=1e-8, atol=1e-10)
+
+
 def test_log_density_is_full_and_outputs_follow(rng):
     X, start = clusters(rng, 400, 50, 4)
     fitted = model(start, max_iter=3).fit(X)

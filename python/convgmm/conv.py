@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from . import _core
-from .half_spectrum import half_spectrum
+from .half_spectrum import HalfSpectrum, half_spectrum
 from .initialize import kmeans_plus_plus, random_averages
 from .mixture import Floats, Mixture
 
@@ -37,13 +37,6 @@ class SpectralStatistics:
     power: NDArray[np.float64]
     log_likelihood: float
 
-    def __add__(self, other: "SpectralStatistics") -> "SpectralStatistics":
-        return SpectralStatistics(
-            self.responsibility + other.responsibility,
-            self.power + other.power,
-            self.log_likelihood + other.log_likelihood,
-        )
-
 
 class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
     """Convolutional Gaussian mixture model.
@@ -52,6 +45,8 @@ class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
     transform: a power spectrum S_k. For a patch x of n values with the unitary transform X,
 
         log p(x|k) = −½ Σ_ω [ |X(ω)|² / S_k(ω) + log S_k(ω) + log 2π ].
+
+    float32 samples are computed in float32 with float64 sums, everything else in float64.
 
     Equivalently a component is a filter f_k of squared gain 1 / S_k, with p(x|k) ∝ exp(−½‖f_k ∗ x‖²): see `filters`.
 
@@ -92,7 +87,7 @@ class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
         Whether `transform` leaves out the last component, which the others determine when rows sum to 1 (or, when
         standardized, to 0): K − 1 independent values instead of K. Not for "log_density".
     warm_start : bool, default=False
-        Whether `fit` goes on from the fitted parameters.
+        Whether `fit` goes on from the fitted parameters; `n_components` and starts are then ignored.
     random_state : int, RandomState or None, default=None
         Source of the starts and of `sample`.
     n_threads : int, default=None
@@ -146,6 +141,7 @@ class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
     }
 
     spectra_: NDArray[np.float64]
+    _half: HalfSpectrum
 
     def __init__(
         self,
@@ -230,11 +226,14 @@ class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
         elif given is not None and shape != given:
             raise ValueError(f"X holds samples of shape {shape}, but patch_shape={given}.")
         if reset:
-            if self.warm_start and hasattr(self, "spectra_") and self.spectra_.shape[1:] != shape:
-                raise ValueError(
-                    f"warm_start=True goes on from samples of shape {self.spectra_.shape[1:]}, but X holds {shape}; "
-                    f"pass such samples, or set warm_start=False."
-                )
+            if self.warm_start and hasattr(self, "spectra_"):
+                fitted = self._half
+                if (fitted.shape, fitted.remove_mean) != (shape, bool(self.remove_mean)):
+                    raise ValueError(
+                        f"warm_start=True goes on from samples of shape {fitted.shape} with "
+                        f"remove_mean={fitted.remove_mean}, but X holds {shape} and remove_mean={self.remove_mean}; "
+                        f"set warm_start=False."
+                    )
             self._sample_shape = shape
             self._half = half_spectrum(shape, bool(self.remove_mean))
         elif shape != self._sample_shape:
@@ -252,7 +251,7 @@ class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
     def _data(self, X: NDArray[Any]) -> Floats:
         return self._half.coefficients(X, self._threads())
 
-    def _check_start(self) -> None:
+    def _check_start(self, n_samples: int) -> None:
         self._checked_weights_init()
         self._checked_spectra_init()
 
@@ -278,21 +277,28 @@ class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
         if self.remove_mean:
             self._look_for_constant(X)
         data = self._data(X)
-        # Each sample's mean power per degree of freedom. Not a matrix product: a library's may depend on its threads.
-        multiplicities = (self._half.multiplicities / self._half.degrees_of_freedom).astype(data.dtype)
-        self._power = np.einsum("nd,d->n", data, multiplicities)
-        mean_power = float(np.average(self._power, weights=sample_weight))
+        mean_power = float(np.average(self._power(data), weights=sample_weight))
         if not X.any():
             raise ValueError("X is zero everywhere: there is no power to model.")
-        # A spectrum and its inverse, down to the floor and as far up, must fit the number format.
-        largest = float(np.sqrt(np.finfo(data.dtype).max))
-        if not 1 / largest < mean_power < largest:
-            raise ValueError(
-                f"X has a mean power of {mean_power:.3g} in each value, too far from 1 for {data.dtype}: rescale X"
-                + (", or pass float64." if data.dtype == np.float32 else ".")
-            )
         self._floor = self.reg_spectrum * mean_power
+        largest = float(np.sqrt(np.finfo(data.dtype).max))
+        if not (1 / largest < mean_power < largest and self._has_inverse(self._floor, data.dtype)):
+            raise ValueError(
+                f"X has a mean power of {mean_power:.3g} in each value, and spectra a floor of {self._floor:.3g}: too "
+                f"far from 1 for {data.dtype}; rescale X" + (", or pass float64." if data.dtype == np.float32 else ".")
+            )
         return data
+
+    def _power(self, data: Floats) -> Floats:
+        """Return each sample's mean power per degree of freedom, (n,)."""
+        # Not a matrix product: a library's may depend on its threads.
+        multiplicities = (self._half.multiplicities / self._half.degrees_of_freedom).astype(data.dtype)
+        return np.asarray(np.einsum("nd,d->n", data, multiplicities))
+
+    @staticmethod
+    def _has_inverse(spectrum: float, dtype: np.dtype[Any]) -> bool:
+        """Say whether the number format holds the inverse of a spectrum's least value."""
+        return spectrum * float(np.finfo(dtype).max) > 4
 
     @staticmethod
     def _look_for_constant(X: NDArray[Any]) -> None:
@@ -313,13 +319,15 @@ class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
         spectra = self._checked_spectra_init()
         if weights is None:
             weights = np.full(self.n_components, 1 / self.n_components)
+        if spectra is not None and not self._has_inverse(float(spectra.min()), data.dtype):
+            raise ValueError(f"spectra_init holds {spectra.min():.3g}, too small for {data.dtype}; pass float64.")
         if spectra is None and self.init == "random":
-            spectra = random_averages(data, self._power, sample_weight, self.n_components, self._floor, rng)
+            spectra = random_averages(data, self._power(data), sample_weight, self.n_components, self._floor, rng)
         elif spectra is None:
             spectra = kmeans_plus_plus(
                 data,
                 self._half.multiplicities,
-                self._power,
+                self._power(data),
                 sample_weight,
                 self.n_components,
                 self._floor,
@@ -327,6 +335,9 @@ class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
                 self._threads(),
             )
         return Spectra(weights, spectra)
+
+    def _is_out_of_reach(self, start: Spectra) -> bool:
+        return bool((start.spectra < self._floor).any())
 
     def _parameters(self) -> Spectra:
         return Spectra(self.weights_, self._half.from_plane(self.spectra_))

@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
@@ -97,10 +98,10 @@ class DeepGMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
                 except ValueError as error:
                     raise ValueError(f"layer {index}, {type(layer).__name__}: {error}") from error
                 self.layers_.append(layer)
+                self.n_features_in_ = self.layers_[0].n_features_in_
                 if index + 1 < len(given):
                     values = layer.transform(values)
                 bar.update()
-        self.n_features_in_ = self.layers_[0].n_features_in_
         return self
 
     def _checked_layers(self) -> list[AnyMixture]:
@@ -121,6 +122,11 @@ class DeepGMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
     def _input(self, X: ArrayLike, layer: int | None) -> tuple[AnyMixture, Any]:
         """Return a fitted layer and its input."""
         check_is_fitted(self, "layers_")
+        if not self.layers_ or (layer is None and len(self.layers_) < len(self.layers)):
+            raise NotFittedError(
+                f"fit ended after {len(self.layers_)} of {len(self.layers)} layers; with warm_start=True it goes on, "
+                f"and layer= asks a finished one."
+            )
         index = len(self.layers_) - 1 if layer is None else layer
         if not -len(self.layers_) <= index < len(self.layers_):
             raise ValueError(f"layer must be between 0 and {len(self.layers_) - 1}, got {layer}.")

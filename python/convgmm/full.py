@@ -50,14 +50,6 @@ class MomentStatistics:
     second: NDArray[np.float64]
     log_likelihood: float
 
-    def __add__(self, other: "MomentStatistics") -> "MomentStatistics":
-        return MomentStatistics(
-            self.responsibility + other.responsibility,
-            self.first + other.first,
-            self.second + other.second,
-            self.log_likelihood + other.log_likelihood,
-        )
-
 
 @dataclass(eq=False)
 class Samples:
@@ -118,7 +110,7 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         Whether `transform` leaves out the last component, which the others determine when rows sum to 1 (or, when
         standardized, to 0): K − 1 independent values instead of K. Not for "log_density".
     warm_start : bool, default=False
-        Whether `fit` goes on from the fitted parameters.
+        Whether `fit` goes on from the fitted parameters; `n_components` and starts are then ignored.
     random_state : int, RandomState or None, default=None
         Source of the starts and of `sample`.
     n_threads : int, default=None
@@ -139,7 +131,8 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
     n_components_, lower_bound_, lower_bounds_, n_iter_, converged_, pruned_, seconds_per_iteration_, n_features_in_
         As in `ConvGMM`.
     walk_ : list of (rows, share)
-        How the last E-step pruned: after so many rows of z, the share of sample–component pairs evaluated that far.
+        How the last E-step of the last start pruned: after so many rows of z, the share of sample–component pairs
+        evaluated that far.
 
     Examples
     --------
@@ -217,6 +210,8 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
 
     def _check_sample_shape(self, shape: tuple[int, ...] | None, *, reset: bool) -> None:
         if reset:
+            if self.warm_start and self.means == "zero" and np.any(getattr(self, "means_", 0)):
+                raise ValueError('warm_start=True cannot go on with means="zero" from means that are not 0.')
             if self.warm_start and hasattr(self, "means_") and self.means_.shape[1] != self.n_features_in_:
                 raise ValueError(
                     f"warm_start=True goes on from samples of {self.means_.shape[1]} features, but X has "
@@ -273,7 +268,7 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
 
     # ---- the start ---------------------------------------------------------------------------------------------------
 
-    def _check_start(self) -> None:
+    def _check_start(self, n_samples: int) -> None:
         self._checked_weights_init()
         self._checked_init("means_init", (self.n_components, self.n_features_in_))
         covariances = self._checked_init(
@@ -287,6 +282,13 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
                 raise ValueError(f"covariances_init[{failed}] is not positive definite.")
         if self.means == "zero" and self.means_init is not None:
             raise ValueError('means_init cannot be given with means="zero".')
+        self._checked_resp_init(n_samples)
+
+    def _checked_resp_init(self, n_samples: int) -> NDArray[np.float64] | None:
+        resp = self._checked_init("resp_init", (n_samples, self.n_components))
+        if resp is not None and ((resp < 0).any() or not np.allclose(resp.sum(axis=1), 1, atol=1e-6)):
+            raise ValueError("resp_init must not be negative, and its rows must sum to 1.")
+        return resp
 
     def _checked_init(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
         given = getattr(self, name)
@@ -330,13 +332,10 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         K = self.n_components
         weight = np.ones(n) if sample_weight is None else sample_weight
         if self.resp_init is not None:
-            resp = self._checked_init("resp_init", (n, K))
-            assert resp is not None
-            if (resp < 0).any() or not np.allclose(resp.sum(axis=1), 1, atol=1e-6):
-                raise ValueError("resp_init must not be negative, and its rows must sum to 1.")
+            resp = np.asarray(self.resp_init, dtype=np.float64)[self._used] * weight[:, None]
             component, sample = np.nonzero(resp.T)
-            gamma = (resp * weight[:, None])[sample, component]
-            about = (resp * weight[:, None]).T @ X / np.maximum((resp * weight[:, None]).sum(axis=0), 1e-300)[:, None]
+            gamma = resp[sample, component]
+            about = resp.T @ X / np.maximum(resp.sum(axis=0), np.finfo(np.float64).tiny)[:, None]
         else:
             centres = means if means is not None and self.means == "free" else self._centres(X, sample_weight, rng)
             labels = pairwise_distances_argmin(X, centres.astype(X.dtype))
@@ -356,7 +355,7 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
                 self._threads(),
             )
         )
-        # A centre that no sample is nearest to starts with the covariance of all data.
+        # A centre that no sample is nearest to has no covariance of its own.
         whole = statistics.second.sum(axis=0) / statistics.responsibility.sum() + self.reg_covar * np.eye(D)
         return self._maximize(
             statistics,
@@ -370,7 +369,9 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         chosen = draw(order, sample_weight, _DRAWS_PER_COMPONENT * self.n_components, rng)
         drawn = X[chosen].astype(np.float64)
         if self.init == "random":
-            return drawn[: self.n_components]
+            # Of equal samples one: a second centre at the same place would have no samples.
+            distinct = drawn[np.sort(np.unique(drawn, axis=0, return_index=True)[1])]
+            return np.resize(distinct, (self.n_components, drawn.shape[1]))
         with threadpool_limits(1):  # with more threads its sums, and so the start, differ from run to run
             found = KMeans(self.n_components, n_init=1, max_iter=20, random_state=rng).fit(drawn)
         return np.asarray(found.cluster_centers_, dtype=np.float64)
@@ -388,18 +389,17 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         )
 
     def _adopt(self, parameters: Gaussians) -> None:
-        self.weights_ = parameters.weights
-        axes = np.eye(self.n_features_in_) if self._axes is None else self._axes
-        self.means_ = parameters.means @ axes.T + self._centre
-        self.covariances_ = parameters.covariances
+        means, covariances = parameters.means, parameters.covariances
         if self._axes is not None:
-            self.covariances_ = axes @ parameters.covariances @ axes.T
-            # Rounding leaves it not quite symmetric.
-            self.covariances_ = (self.covariances_ + self.covariances_.transpose(0, 2, 1)) / 2
+            means = means @ self._axes.T
+            covariances = self._axes @ covariances @ self._axes.T
+            covariances = (covariances + covariances.transpose(0, 2, 1)) / 2  # rounding leaves it not quite symmetric
         # The core's lower triangles are column-major: read by rows they are the upper ones wanted here.
-        self.precisions_cholesky_ = self._factors(self.covariances_, np.dtype(np.float64))[0].astype(
-            np.float64, copy=False
-        )
+        factors = self._factors(covariances, np.dtype(np.float64))[0].astype(np.float64, copy=False)
+        self.weights_ = parameters.weights
+        self.means_ = means + self._centre
+        self.covariances_ = covariances
+        self.precisions_cholesky_ = factors
 
     def _factors(self, covariances: NDArray[np.float64], dtype: np.dtype[Any]) -> tuple[Floats, NDArray[np.float64]]:
         factorize = _core.full_factorize_float32 if dtype == np.float32 else _core.full_factorize_float64

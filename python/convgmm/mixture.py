@@ -1,14 +1,15 @@
 """What every mixture shares: the EM driver, its monitor, and the estimator's contract.
 
 EM is three verbs. ``expect(data, parameters)`` gives statistics, whose size does not depend on the number of samples;
-statistics add up; ``maximize(statistics, parameters)`` gives parameters. A covariance family says what its data,
-parameters and statistics are; everything else is here.
+statistics add up, in the core; ``maximize(statistics, parameters)`` gives parameters. A covariance family says what its
+data, parameters and statistics are; everything else is here.
 """
 
 import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar
@@ -142,6 +143,7 @@ def run_em(
     *,
     max_iter: int,
     prune_threshold: float,
+    out_of_reach: bool = False,
     progress: bool = False,
 ) -> None:
     """Iterate from ``run.parameters`` until the monitor calls it converged, or `max_iter` iterations are done.
@@ -158,22 +160,25 @@ def run_em(
         Most iterations.
     prune_threshold : float
         Least share of the total weight; components below are removed, never the last one.
+    out_of_reach : bool, default=False
+        Whether no M-step could give the start, so that the first step may let the likelihood fall.
     progress : bool, default=False
         Whether a progress bar is shown.
     """
     run.lower_bounds = monitor.lower_bounds
-    pruned = False
+    exempt = False  # may the step from the last iteration to this one let the likelihood fall?
     started = time.perf_counter()
     with tqdm(total=max_iter, desc="EM", unit="it", disable=not progress) as bar:
         for iteration in range(max_iter):
             statistics = expect(run.parameters)
             total = float(statistics.responsibility.sum())
-            converged = monitor.converged(statistics.log_likelihood / total, exempt=pruned)
+            converged = monitor.converged(statistics.log_likelihood / total, exempt=exempt)
             share = statistics.responsibility / total
             parameters = maximize(statistics, run.parameters)
             full = share >= prune_threshold
             full[np.argmax(share)] = True
             pruned = not full.all()
+            exempt = pruned or (iteration == 0 and out_of_reach)
             if pruned:
                 parameters = parameters.take(np.flatnonzero(full))
                 run.prunings += [Pruning(iteration, int(k), float(share[k])) for k in np.flatnonzero(~full)]
@@ -197,6 +202,8 @@ def largest_posteriors(joint: NDArray[np.float64], n: int) -> NDArray[np.int64]:
         log_odds = joint - logsumexp(joint, axis=1, keepdims=True)
         log_odds -= np.log1p(-np.exp(np.minimum(log_odds, np.log(0.5))))
     log_odds[rows, winner] = joint[rows, winner] - logsumexp(others, axis=1) if joint.shape[1] > 1 else joint[:, 0]
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}.")
     n = min(n, len(joint))
     best = np.argpartition(-log_odds, n - 1, axis=0)[:n]
     order = np.argsort(-np.take_along_axis(log_odds, best, axis=0), axis=0, kind="stable")
@@ -253,7 +260,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         """Turn validated samples (n, n_features) into what densities are computed from, (n, D)."""
 
     @abstractmethod
-    def _check_start(self) -> None:
+    def _check_start(self, n_samples: int) -> None:
         """Check the starting values that the user gave, before any work."""
 
     @abstractmethod
@@ -301,6 +308,10 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
 
     def _may_fall(self) -> bool:
         """Say whether the M-step is not that of EM, so that the likelihood may fall a little."""
+        return False
+
+    def _is_out_of_reach(self, start: P) -> bool:
+        """Say whether no M-step could give these parameters, so that the likelihood may fall in the first."""
         return False
 
     # ---- input -------------------------------------------------------------------------------------------------------
@@ -360,7 +371,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         Parameters
         ----------
         X : array-like of shape (n, n_features), (n, height, width) or (n, depth, height, width)
-            Samples; float32 is computed in float32 with float64 sums, everything else in float64.
+            Samples; the class says which dtype they are computed in.
         y : None
             Ignored.
         sample_weight : array-like of shape (n,), default=None
@@ -387,17 +398,22 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         return self._validate(X, reset=True)
 
     def _fit(self, X: NDArray[Any], sample_weight: ArrayLike | None) -> None:
-        self._check_start()
+        self._check_start(len(X))
         weight: NDArray[np.float64] | None = None
+        self._used: NDArray[np.intp] | slice = slice(None)  # the samples whose weight is not 0
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
             if not weight.any():
                 raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
-        n_samples = len(X) if weight is None else np.count_nonzero(weight)
-        if n_samples < self.n_components:
+            # Only ratios count; near 1 they fit every dtype, and a power of two changes no bits.
+            weight = weight / np.ldexp(1.0, int(np.frexp(weight.max())[1]))
+            self._used = np.flatnonzero(weight)
+            if len(self._used) < len(X):
+                X, weight = X[self._used], weight[self._used]
+        if len(X) < self.n_components:
             raise ValueError(
                 f"n_components={self.n_components} components need at least as many samples, got "
-                f"n_samples = {n_samples}; lower n_components or pass more samples."
+                f"n_samples = {len(X)}; lower n_components or pass more samples."
             )
         data = self._begin(X, weight)
         rng = check_random_state(self.random_state)
@@ -411,9 +427,14 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
                 self._run(run, data, X.dtype, weight)
                 if run.lower_bounds[-1] > best.lower_bounds[-1]:
                     best = run
-        finally:
+        except BaseException:
+            # What was reached is kept, unless it is itself what failed.
             if best is not None and best.lower_bounds:
-                self._keep(best)
+                with suppress(ValueError):
+                    self._keep(best)
+            raise
+        assert best is not None  # n_init is at least 1
+        self._keep(best)
         if not self.converged_:
             warnings.warn(
                 f"EM did not converge in {self.n_iter_} iterations: raise max_iter or tol, or look at lower_bounds_.",
@@ -432,6 +453,7 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
             self._maximize,
             max_iter=self.max_iter,
             prune_threshold=self.prune_threshold,
+            out_of_reach=self._is_out_of_reach(run.parameters),
             progress=bool(self.verbose),
         )
 

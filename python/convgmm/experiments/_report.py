@@ -157,10 +157,10 @@ def _section(folder: Path, metrics: dict[str, Any]) -> list[str]:
         row += [f"{layer['log_likelihood']:.2f}", f"{layer['overlap']:.2f}"]
         rows.append([*row, f"{layer['seconds_per_iteration'] * 1e3:.1f}", *(_shown(layer[key]) for key in keys)])
     parts.append(_table([*header, *(key.replace("_", " ") for key in keys)], rows))
-    for path in sorted(folder.glob("*.png"), key=_reading_order):
+    for path in sorted(filter(picture_kind, folder.glob("*.png")), key=_reading_order):
         image = base64.b64encode(path.read_bytes()).decode()
         layer = re.match(r"layer(\d+)-", path.stem)
-        caption = (f"Layer {layer[1]}. " if layer else "") + _CAPTIONS[_kind(path)]
+        caption = (f"Layer {layer[1]}. " if layer else "") + _CAPTIONS[picture_kind(path) or ""]
         parts.append(
             f'<figure><img alt="{path.stem}" src="data:image/png;base64,{image}">'
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
@@ -181,14 +181,16 @@ def _outcome(metrics: dict[str, Any]) -> str:
     return f"{text}; seed {metrics['seed']}, {metrics['seconds']:.1f} s of training."
 
 
-def _kind(path: Path) -> str:
-    return re.sub(r"^layer\d+-|-\d+$", "", path.stem)
+def picture_kind(path: Path) -> str | None:
+    """Return which of the experiments' kinds of picture a file's name says that it is; None for any other file."""
+    kind = re.sub(r"^layer\d+-|-\d+$", "", path.stem)
+    return kind if kind in _CAPTIONS else None
 
 
 def _reading_order(path: Path) -> tuple[str, int, int]:
     layer = re.match(r"layer\d+", path.stem)
     page = re.search(r"-(\d+)$", path.stem)
-    return layer[0] if layer else "", list(_CAPTIONS).index(_kind(path)), int(page[1]) if page else 0
+    return layer[0] if layer else "", list(_CAPTIONS).index(picture_kind(path) or ""), int(page[1]) if page else 0
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

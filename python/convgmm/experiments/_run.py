@@ -19,6 +19,7 @@ from ..extras import require
 from ..files import writable_folder, write_atomically
 from ._measures import class_measures, overlap
 from ._recipes import DEMO, RECIPES, Data, DataDir, Recipe
+from ._report import picture_kind
 
 _DPI = 110
 
@@ -91,7 +92,7 @@ def reproduce(
 def repeat(
     name: str, out: str | os.PathLike[str], seeds: range, *, data_dir: DataDir = None, progress: bool = True
 ) -> list[dict[str, Any]]:
-    """Run an experiment with several seeds, for its figures alone; those that ``out/name/repeats`` holds are kept.
+    """Run an experiment with several seeds, for its figures alone; those that ``out/name`` holds are kept.
 
     Returns
     -------
@@ -103,7 +104,7 @@ def repeat(
     results = []
     for seed in seeds:
         path = folder / f"seed-{seed}.json"
-        metrics = _finished(path, recipe, seed)
+        metrics = _finished(path, recipe, seed) or _finished(folder.parent / "metrics.json", recipe, seed)
         if metrics is None:
             metrics = _train(recipe, data_dir, seed, progress)[2]
             _write_json(path, metrics)
@@ -202,8 +203,8 @@ def _draw(recipe: Recipe, model: DeepGMM, data: Data, folder: Path) -> None:
             figures[f"{prefix}classes"] = plotting.plot_classes(data.labels, components, layer.n_components_)
         figures[f"{prefix}likelihood"] = plotting.plot_likelihood(layer)
         figures[f"{prefix}weights"] = plotting.plot_weights(layer)
-    for old in folder.glob("*.png"):  # a run with more pages leaves none behind
-        if old.stem not in figures:
+    for old in folder.glob("*.png"):  # a run with more pages leaves none behind; what is not ours stays
+        if picture_kind(old) and old.stem not in figures:
             old.unlink()
     for name, figure in figures.items():
         figure.suptitle(recipe.title, fontsize=8)
