@@ -158,9 +158,10 @@ RECIPES = {
             _digits,
             (
                 _conv(32, remove_mean=False, output="likelihood"),
-                # Random starts: components that begin alike compete, and those that lose are pruned.
+                # Random starts: components that begin alike compete, and the third layer gives up those that are left
+                # with less than half of an equal share.
                 _full(17, output="likelihood", init="random"),
-                _full(16, init="random", prune_threshold=1e-3),
+                _full(16, init="random", prune_threshold=0.03),
             ),
         ),
         Recipe(
@@ -171,7 +172,7 @@ RECIPES = {
             (
                 _conv(32, remove_mean=False, output="likelihood", temperature=50),
                 _full(17, output="likelihood", temperature=50, init="random"),
-                _full(16, init="random", prune_threshold=1e-3),
+                _full(16, init="random", prune_threshold=0.03),
             ),
         ),
     )
