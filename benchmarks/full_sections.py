@@ -78,7 +78,10 @@ class FullIterations:
         self._whole: dict[FullCase, Group] = {}
 
     def sections(self) -> Iterator[Section]:
-        """Measure; yield what is measured how, a section for each kind of samples, memory, and ratios."""
+        """Measure; yield what is measured how, a section for each kind of samples, memory, and ratios.
+
+        A section is yielded again with each case that it gains.
+        """
         bounds = "; ".join(
             f"{of['log-likelihood']:g} and {of['sums']:g} in {dtype}" for dtype, of in TOLERANCES.items()
         )
@@ -87,9 +90,11 @@ class FullIterations:
             cases = [case for case in self._plan.cases if case.data == data]
             if reason := self._store.lacks(data):
                 yield Section(title, f"Left out: {reason}.")
-            else:
-                text = "With full covariances; what is timed is said above."
-                yield Section(title, text, [group for case in cases for group in self._groups(case)])
+                continue
+            groups: list[Group] = []
+            for case in cases:
+                groups += self._groups(case)
+                yield Section(title, "With full covariances; what is timed is said above.", list(groups))
         yield self._memory()
         yield self._ratios()
 

@@ -39,16 +39,16 @@ def main() -> int:
         "threads": str(options.threads),
         "patches": f"{source}; mean removed, standard deviation at least 0.04",
     }
-    sections: list[Section] = []
+    sections: dict[str, Section] = {}
     with tempfile.TemporaryDirectory(prefix="convgmm-benchmark-") as scratch, Pool() as pool:
         for section in _measure(pool, options, images, Path(scratch)):
-            # Written each time, so that an interrupt loses one section only.
-            sections.append(section)
+            # Written each time, so that an interrupt loses one case only.
+            sections[section.title] = section
             settings["minutes"] = f"{(time.monotonic() - started) / 60:.1f}"
-            report = Report(settings, hardware(), versions(), load_before, load_average(), sections)
+            report = Report(settings, hardware(), versions(), load_before, load_average(), list(sections.values()))
             written = write(report, folder)
-            written += draw_groups([each for each in sections if not each.columns], folder / "times.png")
-            written += draw_sweeps(sections, folder / "sweeps.png")
+            written += draw_groups([each for each in sections.values() if not each.columns], folder / "times.png")
+            written += draw_sweeps(list(sections.values()), folder / "sweeps.png")
     print("\n".join(map(str, written)))
     for line in report.wrong():
         print(f"WRONG RESULT: {line}", file=sys.stderr)

@@ -81,7 +81,10 @@ class EmIterations:
         self._groups: dict[Case, Group] = {}
 
     def sections(self) -> Iterator[Section]:
-        """Measure; yield the base case's section, whose times tell what the others will take, and each sweep's."""
+        """Measure; yield the base case's section, whose times tell what the others will take, and each sweep's.
+
+        A sweep's section is yielded again with each case that it gains.
+        """
         base = self._plan.base
         title = "One EM iteration"
         bounds = "; ".join(
@@ -98,14 +101,16 @@ class EmIterations:
         )
         yield Section(title, text, [self._group(base)])
         for sweep in self._plan.sweeps:
-            columns = {f"{value:,}": self._group(case) for value, case in sweep.cases(base).items()}
-            yield Section(
-                f"{title}: {sweep.title}",
-                f"The base case ({base.label}) with another value of one thing.",
-                list(columns.values()),
-                axis=sweep.title,
-                columns=list(columns),
-            )
+            columns: dict[str, Group] = {}
+            for value, case in sweep.cases(base).items():
+                columns[f"{value:,}"] = self._group(case)
+                yield Section(
+                    f"{title}: {sweep.title}",
+                    f"The base case ({base.label}) with another value of one thing.",
+                    list(columns.values()),
+                    axis=sweep.title,
+                    columns=list(columns),
+                )
 
     def _group(self, case: Case) -> Group:
         if case not in self._groups:

@@ -29,8 +29,8 @@ Array<T> squared_coefficients(const Array<T>& patches, const std::vector<int>& s
 
 void bind_fft(py::module_& module) {
   using namespace py::literals;
-  module.def("set_fftw_libraries", &fft::set_libraries, "single_path"_a, "double_path"_a);
-  module.def("fftw_version", &fft::version);
+  module.def("set_fft_libraries", &fft::set_libraries, "single_path"_a, "double_path"_a);
+  module.def("fft_library_version", &fft::version);
   module.def(
       "half_spectrum",
       [](const std::vector<int>& shape) {

@@ -38,7 +38,7 @@ _chosen = importlib.import_module(f"{__package__}._core_{level}")
 
 compiler: str = _chosen.compiler
 eigen_version: str = _chosen.eigen_version
-fftw_version = _chosen.fftw_version
+fft_library_version = _chosen.fft_library_version
 full_expect = _chosen.full_expect
 full_factorize_float32 = _chosen.full_factorize_float32
 full_factorize_float64 = _chosen.full_factorize_float64
@@ -52,4 +52,4 @@ spectral_posterior = _chosen.spectral_posterior
 squared_coefficients = _chosen.squared_coefficients
 thread_count = _chosen.thread_count
 
-_chosen.set_fftw_libraries(*map(str, library_paths()))
+_chosen.set_fft_libraries(*map(str, library_paths()))

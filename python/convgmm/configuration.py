@@ -17,7 +17,7 @@ def configuration() -> dict[str, str]:
         "compiler": _core.compiler,
         "instruction sets": f"{' '.join(_core.levels_built)} built, {_core.level} in use",
         "Eigen": _core.eigen_version,
-        "FFTW": _core.fftw_version(),
+        "FFTW": _core.fft_library_version(),
         "FFTW found at": str(library_paths()[0]),
         "threads": str(_core.thread_count(0)),
     }
