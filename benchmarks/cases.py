@@ -2,6 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from measure import QUICK_RULES, Rules
+
+
+def threads_label(threads: int) -> str:
+    """Write a number of threads in words."""
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -15,8 +22,12 @@ class Case:
     @property
     def label(self) -> str:
         """Name the case in one line."""
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"N = {self.n:,}, {self.side}×{self.side}, K = {self.k}, {threads}"
+        return f"{self.size}, {threads_label(self.threads)}"
+
+    @property
+    def size(self) -> str:
+        """Name the case but for its threads."""
+        return f"N = {self.n:,}, {self.side}×{self.side}, K = {self.k}"
 
 
 @dataclass(frozen=True)
@@ -38,17 +49,11 @@ class Plan:
 
     base: Case
     sweeps: tuple[Sweep, ...]
-    repetitions: int
-    slow_repetitions: int  # of an implementation that needs more than `slow_seconds`
     transform_sides: tuple[int, ...]
     product_size: int  # rows and columns of the matrices in the machine's own product
     memory_n: int
     climb_iterations: int  # EM iterations that set the likelihood to be reached
-    slow_seconds: float = 2.0
-    limit_seconds: float = 8.0  # one repetition must not need more
-    # OpenBLAS's threads were seen to spin for 0.1 s after their work before they sleep; they would take the processor
-    # from whoever is next.
-    pause_seconds: float = 0.2
+    rules: Rules
 
 
 def full_plan(threads: int) -> Plan:
@@ -61,12 +66,11 @@ def full_plan(threads: int) -> Plan:
             Sweep("n", "patches N", (10_000, 50_000, 200_000, 1_000_000)),
             Sweep("threads", "threads", tuple(sorted({1, 2, threads}))),
         ),
-        repetitions=11,
-        slow_repetitions=3,
         transform_sides=(8, 16, 28),
         product_size=4096,
         memory_n=1_000_000,
         climb_iterations=30,
+        rules=Rules(repetitions=9, slow_repetitions=3, slow_seconds=2, limit_seconds=8),
     )
 
 
@@ -80,11 +84,9 @@ def quick_plan(threads: int) -> Plan:
             Sweep("n", "patches N", (2_000, 4_000)),
             Sweep("threads", "threads", tuple(sorted({1, threads}))),
         ),
-        repetitions=2,
-        slow_repetitions=2,
         transform_sides=(8, 16),
         product_size=1024,
         memory_n=20_000,
         climb_iterations=5,
-        pause_seconds=0.02,
+        rules=QUICK_RULES,
     )

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from convgmm import FullGMM
-from measure import Rules
+from measure import QUICK_RULES, Rules
 
 TITLES = {
     "digits": "MNIST digits",
@@ -66,7 +66,7 @@ def full_plan(threads: int) -> FullPlan:
         memory_case=digits,
         threads=threads,
         iterations=5,
-        rules=Rules(repetitions=9, slow_repetitions=2, slow_seconds=5, limit_seconds=150, pause_seconds=0.2),
+        rules=Rules(repetitions=9, slow_repetitions=2, slow_seconds=5, limit_seconds=150),
     )
 
 
@@ -83,5 +83,5 @@ def quick_plan(threads: int) -> FullPlan:
         memory_case=digits,
         threads=threads,
         iterations=2,
-        rules=Rules(repetitions=2, slow_repetitions=2, slow_seconds=10, limit_seconds=60, pause_seconds=0.02),
+        rules=QUICK_RULES,
     )

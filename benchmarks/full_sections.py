@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cases import threads_label
 from full_cases import TITLES, FullCase
 from full_implementations import Part
 from full_problem import FullProblem, FullStore
 from full_reference import TOLERANCES, answer_to
 from measure import Candidate, Group, Judgement, Result, measure
 from report import Section
-from sections import peak_memory, usable_levels
+from sections import peak_memory, usable_levels, with_threads
 from timing import duration
 from workers import Pool
 
@@ -104,7 +105,7 @@ class FullIterations:
         steps: tuple[Part, ...] = ("expect", "maximize")
         return [
             self._whole[case],
-            *self._one_thread(case, problem),
+            *self._threads(case, problem),
             *(self._group(case, problem, part) for part in steps),
         ]
 
@@ -125,29 +126,29 @@ class FullIterations:
             )
         return group
 
-    def _one_thread(self, case: FullCase, problem: FullProblem) -> list[Group]:
-        """Measure the first row's implementation again with one thread."""
-        whole = self._whole[case]
-        if self._plan.threads == 1 or not whole.rows:
+    def _threads(self, case: FullCase, problem: FullProblem) -> list[Group]:
+        """Measure the first row's implementation with one thread and with all, side by side."""
+        if problem.threads == 1 or not self._whole[case].rows:
             return []
-        own = [candidate for candidate in candidates(case, "iterate") if candidate.name == whole.rows[0].name]
-        group = self._group(case, replace(problem, threads=1), "iterate", only=own)
-        if group.rows:
-            ratio = group.rows[0].timing.median / whole.rows[0].timing.median
-            group.notes.append(f"{ratio:.2f} times as long as with {self._plan.threads} threads.")
-        return [group]
+        first = candidates(case, "iterate")[0]
+        group = Group(f"{self._whole[case].key} in turns", f"{case.label}: {_PARTS['iterate']}, threads in turns")
+        both = [with_threads(first, asdict(problem), count) for count in (problem.threads, 1)]
+        return [self._measure(case, problem, "iterate", group, both)]
 
-    def _group(
+    def _group(self, case: FullCase, problem: FullProblem, part: Part, walks: dict[str, str] | None = None) -> Group:
+        key = f"full {part} data={case.data} n={case.n} d={case.d} k={case.k} threads={problem.threads}"
+        group = Group(key, f"{case.label}: {_PARTS[part]}, {threads_label(problem.threads)}")
+        return self._measure(case, problem, part, group, candidates(case, part), walks)
+
+    def _measure(
         self,
         case: FullCase,
         problem: FullProblem,
         part: Part,
+        group: Group,
+        taking_part: list[Candidate],
         walks: dict[str, str] | None = None,
-        only: list[Candidate] | None = None,
     ) -> Group:
-        threads = "1 thread" if problem.threads == 1 else f"{problem.threads} threads"
-        key = f"full {part} data={case.data} n={case.n} d={case.d} k={case.k} threads={problem.threads}"
-        group = Group(key, f"{case.label}: {_PARTS[part]}, {threads}")
         expected = answer_to(problem, given=part == "maximize")
 
         def judge(candidate: Candidate, result: Result) -> Judgement:
@@ -160,8 +161,7 @@ class FullIterations:
             return Judgement(deviations, {name: tolerances[name] for name in deviations}, details)
 
         rules = replace(self._plan.rules, expected_bytes=lambda candidate: _bytes(candidate, case))
-        arguments = {"problem": asdict(problem)}
-        return measure(self._pool, group, only or candidates(case, part), arguments, problem.threads, judge, rules)
+        return measure(self._pool, group, taking_part, {"problem": asdict(problem)}, problem.threads, judge, rules)
 
     def _memory(self) -> Section:
         case = self._plan.memory_case

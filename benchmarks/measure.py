@@ -102,7 +102,10 @@ class Rules:
     slow_seconds, limit_seconds : float
         One repetition must not need more than the limit.
     pause_seconds : float
-        Rest before every repetition.
+        Rest before every repetition. OpenBLAS's threads were seen to spin for 0.1 s after their work before they sleep;
+        they would take the processor from whoever is next.
+    least_seconds : float
+        A repetition of something shorter is so many runs in a row that they take this long.
     expected_seconds, expected_bytes : callable or None
         What a repetition will probably need; None where it is not known.
     """
@@ -111,7 +114,8 @@ class Rules:
     slow_repetitions: int
     slow_seconds: float
     limit_seconds: float
-    pause_seconds: float
+    pause_seconds: float = 0.2
+    least_seconds: float = 0.5
     expected_seconds: Callable[[Candidate], float | None] | None = None
     expected_bytes: Callable[[Candidate], float] | None = None
 
@@ -130,6 +134,12 @@ class Rules:
         if needed > 0.8 * available_memory():
             return f"it would need about {needed / 1e9:.0f} GB of memory"
         return None
+
+
+#: Whether it works, not how fast.
+QUICK_RULES = Rules(
+    repetitions=2, slow_repetitions=2, slow_seconds=10, limit_seconds=60, pause_seconds=0.02, least_seconds=0.02
+)
 
 
 def measure(
@@ -188,7 +198,7 @@ def measure(
 
     def run(name: str) -> float | None:
         try:
-            return running[name].run()
+            return running[name].run(rules.least_seconds)
         except TaskError as error:
             group.left_out[name] = str(error)
             return None
@@ -221,7 +231,7 @@ def _first_seconds(
         group.left_out[candidate.name] = reason
         return 0.0
     worker.prepare(candidate.task, {**arguments, **candidate.options}, threads)
-    seconds = worker.run()
+    seconds = worker.run(rules.least_seconds)
     if seconds > rules.limit_seconds:
         group.left_out[candidate.name] = f"a repetition took {duration(seconds)}, more than {rules.limit_seconds:g} s"
     _reject_faulty(group, candidate.name, judge(candidate, worker.result()))

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cases import Case, Plan
+from cases import Case, Plan, threads_label
 from convgmm import _core, _cpu
-from measure import Candidate, Group, Judgement, Result, Rules, measure
+from measure import Candidate, Group, Judgement, Result, measure
 from problem import Problem, Store
 from reference import TOLERANCES, Answer, answer_to
 from report import Section
@@ -26,6 +26,7 @@ _CLIMB_SLACK = 1e-3  # nats: less than an iteration gains, more than rounding lo
 _MOST_CLIMB_ITERATIONS = 200
 
 _NUMPY = "NumPy, float32"
+_TORCH = "PyTorch, float32"
 _NUMPY_IN_BLOCKS = "NumPy in blocks of 4096, float32"
 _SCIKIT_LEARN = "scikit-learn diag, float32"
 _CPLX_GMM = "cplx-gmm block-circulant, complex128"
@@ -66,7 +67,7 @@ def em_candidates() -> list[Candidate]:
         candidate(f"convgmm {levels[0]}, float64", "convgmm", "float64", level=levels[0]),
         candidate(_NUMPY, "numpy", "float32"),
         candidate(_NUMPY_IN_BLOCKS, "numpy", "float32", block=4096),
-        candidate("PyTorch, float32", "torch", "float32", needs="torch"),
+        candidate(_TORCH, "torch", "float32", needs="torch"),
         candidate(_SCIKIT_LEARN, "scikit-learn", "float32"),
         candidate("scikit-learn diag, float64", "scikit-learn", "float64"),
         candidate(_CPLX_GMM, "cplx-gmm", "float64", needs="cplx_gmm"),
@@ -111,6 +112,7 @@ class EmIterations:
                     axis=sweep.title,
                     columns=list(columns),
                 )
+        yield self._threads()
 
     def _group(self, case: Case) -> Group:
         if case not in self._groups:
@@ -122,7 +124,7 @@ class EmIterations:
         group = Group(f"em n={case.n} side={case.side} k={case.k} threads={case.threads}", case.label)
         group.notes.append(f"{answer_to(problem).active:.1f} of {case.k} responsibilities of a patch are above 1e-6.")
         rules = replace(
-            rules_of(self._plan),
+            self._plan.rules,
             expected_seconds=lambda candidate: self._expected(candidate, case),
             expected_bytes=lambda candidate: case.n * _bytes_per_sample(candidate, case),
         )
@@ -136,6 +138,25 @@ class EmIterations:
             rules,
         )
 
+    def _threads(self) -> Section:
+        """Measure convgmm with each number of threads side by side: minutes apart, the machine may be another."""
+        base = self._plan.base
+        problem = self._store.problem(base)
+        counts = sorted({1, base.threads}, reverse=True)
+        candidates = [
+            with_threads(candidate, asdict(problem), count)
+            for candidate in em_candidates()
+            if candidate.options["family"] == "convgmm" and candidate.level == usable_levels()[0]
+            for count in counts
+        ]
+        group = Group("threads in turns", base.size)
+
+        def judge(candidate: Candidate, result: Result) -> Judgement:
+            return judge_iteration(problem, candidate, result)
+
+        measure(self._pool, group, candidates, {}, base.threads, judge, self._plan.rules)
+        return Section("One EM iteration: threads in turns", "The same with one thread and with more.", [group])
+
     def _expected(self, candidate: Candidate, case: Case) -> float | None:
         """Return about how long a repetition will take, judged by the base case; None before that is measured."""
         base = self._plan.base
@@ -146,6 +167,12 @@ class EmIterations:
         if row is None:  # it was too slow there, or could not be run
             return math.inf if more >= 1 else None
         return row.timing.median * more * base.threads / case.threads
+
+
+def with_threads(candidate: Candidate, problem: Mapping[str, Any], threads: int) -> Candidate:
+    """Return the candidate with so many threads, whatever the others have, in a process of its own."""
+    name = f"{candidate.name}, {threads_label(threads)}"
+    return replace(candidate, name=name, options={**candidate.options, "problem": {**problem, "threads": threads}})
 
 
 def case_work(case: Case) -> float:
@@ -162,11 +189,6 @@ def judge_iteration(problem: Problem, candidate: Candidate, result: Result) -> J
     """Compare one iteration's result with the float64 answer."""
     expected: Answer = answer_to(problem, complex_density=candidate.options["family"] == "cplx-gmm")
     return Judgement(expected.deviations(result), TOLERANCES[candidate.options["dtype"]])
-
-
-def rules_of(plan: Plan) -> Rules:
-    """Return the plan's rules."""
-    return Rules(plan.repetitions, plan.slow_repetitions, plan.slow_seconds, plan.limit_seconds, plan.pause_seconds)
 
 
 # ---- time to a likelihood --------------------------------------------------------------------------------------------
@@ -200,7 +222,7 @@ def climb(pool: Pool, plan: Plan, store: Store) -> Section:
         details = {name: float(result[name]) for name in ("iterations", "seconds of transform")}
         return Judgement({"nats short of the target": short}, {"nats short of the target": 0.0}, details)
 
-    rules = replace(rules_of(plan), repetitions=plan.slow_repetitions, slow_repetitions=3, limit_seconds=300)
+    rules = replace(plan.rules, repetitions=plan.rules.slow_repetitions, limit_seconds=300)
     measure(pool, group, candidates, {"problem": asdict(problem)}, plan.base.threads, judge, rules)
     text = (
         "Each from its own transform of the patches to the first iteration whose E-step finds the likelihood, all from "
@@ -239,7 +261,7 @@ def half_spectra(pool: Pool, plan: Plan, store: Store) -> Section:
             return Judgement({"power": off}, {"power": 1e-5})
 
         group = Group(f"half spectra side={side}", f"{case.n:,} patches of {side}×{side}")
-        measure(pool, group, candidates, {"problem": asdict(problem)}, case.threads, judge, rules_of(plan))
+        measure(pool, group, candidates, {"problem": asdict(problem)}, case.threads, judge, plan.rules)
         groups.append(group)
     text = (
         "|X(ω)|² of float32 patches in memory. numpy's FFT has no threads; the rfft2 arrays hold some pairs of "
@@ -261,7 +283,7 @@ def extraction(pool: Pool, plan: Plan, data_dir: str | None) -> Section:
     candidate = Candidate("convgmm.datasets.extract_patches", "tasks:Extraction", process=_NUMPY)
     group = Group("extraction", f"{base.n:,} patches of {base.side}×{base.side}, mean removed")
     arguments = {"n": base.n, "side": base.side, "data_dir": data_dir}
-    measure(pool, group, [candidate], arguments, 1, judge, rules_of(plan))
+    measure(pool, group, [candidate], arguments, 1, judge, plan.rules)
     return Section("Patch extraction", "Random patches out of photographs in memory; one thread.", [group])
 
 
@@ -271,22 +293,23 @@ def extraction(pool: Pool, plan: Plan, data_dir: str | None) -> Section:
 def matrix_product(pool: Pool, plan: Plan) -> Section:
     """Measure the machine's matrix-product rate, and say what an iteration would take at that rate."""
     base, size = plan.base, plan.product_size
-    group = Group("matrix product", f"{size:,}×{size:,} by {size:,}×{size:,}, float32")
-    candidate = Candidate(
-        f"numpy.matmul, {base.threads} threads", "tasks:MatrixProduct", {"size": size}, process=_NUMPY
-    )
-    measure(pool, group, [candidate], {}, base.threads, lambda *_: Judgement(), rules_of(plan))
-    row = group.row(candidate.name)
-    if row is not None:
+    group = Group("matrix product", f"{size:,}×{size:,} by {size:,}×{size:,}, float32, {threads_label(base.threads)}")
+    candidates = [
+        Candidate("numpy.matmul", "tasks:MatrixProduct", {"by": "numpy"}, process=_NUMPY),
+        Candidate("torch.mm", "tasks:MatrixProduct", {"by": "torch"}, needs="torch", process=_TORCH),
+    ]
+    arguments = {"size": size, "threads": base.threads}
+    measure(pool, group, candidates, arguments, base.threads, lambda *_: Judgement(), plan.rules)
+    for row in group.rows:
         rate = 2 * size**3 / row.timing.median
         n_coefficients = base.side**2 // 2 + 1
         e_step = 2 * base.n * n_coefficients * base.k
         group.notes.append(
-            f"{rate / 1e9:.4g} GFLOP/s. The base case's E-step is a product of {base.n:,}×{n_coefficients} by "
-            f"{n_coefficients}×{base.k} matrices, {e_step / 1e9:.3g} GFLOP: {duration(e_step / rate)} at that rate; "
+            f"{row.name}: {rate / 1e9:.4g} GFLOP/s. The base case's E-step is a product of {base.n:,}×{n_coefficients} "
+            f"by {n_coefficients}×{base.k} matrices, {e_step / 1e9:.3g} GFLOP: {duration(e_step / rate)} at that rate; "
             f"with an M-step that uses every responsibility, twice that."
         )
-    text = "What NumPy's BLAS reaches on large matrices: a yardstick for the iterations above."
+    text = "What BLAS libraries reach on large matrices: a yardstick for the iterations above."
     return Section("The machine's matrix product", text, [group])
 
 

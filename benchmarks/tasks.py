@@ -5,6 +5,7 @@ A task does all its setting up when it is made, the timed work in `run`, and han
 
 import math
 import time
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -116,15 +117,19 @@ class Extraction:
 
 
 class MatrixProduct:
-    """NumPy's product of two large square float32 matrices: what the machine can do."""
+    """The product of two large square float32 matrices by NumPy or PyTorch: what the machine can do."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, threads: int, by: str) -> None:
         rng = np.random.default_rng(0)
-        self.a, self.b = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(2))
-        self.out = np.empty_like(self.a)
+        a, b = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(2))
+        self.out = np.empty_like(a)
+        if by == "numpy":
+            self.run = partial(np.matmul, a, b, out=self.out)
+        else:
+            import torch  # noqa: PLC0415 - an optional peer
 
-    def run(self) -> None:
-        np.matmul(self.a, self.b, out=self.out)
+            torch.set_num_threads(threads)
+            self.run = partial(torch.mm, *map(torch.from_numpy, (a, b)), out=torch.from_numpy(self.out))
 
     def result(self) -> dict[str, Any]:
         return {"corner": self.out[0, 0]}

@@ -6,6 +6,7 @@ Requests are lines of JSON on the standard input, answers lines of JSON on what 
 import importlib
 import json
 import os
+import statistics
 import sys
 import time
 from typing import Any
@@ -14,9 +15,6 @@ import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tasks import Task
-
-# Below this a task is run twice in a row: after a pause its threads are asleep, and its data has left the caches.
-_SHORT_SECONDS = 0.5
 
 
 class Holder:
@@ -35,17 +33,19 @@ class Holder:
             raise RuntimeError(f"{', '.join(more)} would use more than {threads} threads")
         return {}
 
-    def run(self) -> dict[str, Any]:
-        """Time one repetition: of a short task the second of two in a row, as iterations follow one another in use."""
+    def run(self, least_seconds: float) -> dict[str, Any]:
+        """Time one repetition: runs in a row until so much time has passed, the median of all but the first.
+
+        After a pause a task's threads are asleep and its data has left the caches; in use, iterations follow one
+        another.
+        """
         assert self.task is not None
-        seconds = 0.0
-        for _ in range(2):
+        seconds: list[float] = []
+        while not seconds or sum(seconds) < least_seconds:
             started = time.perf_counter()
             self.task.run()
-            seconds = time.perf_counter() - started
-            if seconds > _SHORT_SECONDS:
-                break
-        return {"seconds": seconds}
+            seconds.append(time.perf_counter() - started)
+        return {"seconds": statistics.median(seconds[1:] or seconds)}
 
     def save(self, path: str) -> dict[str, Any]:
         """Write the last repetition's result into an .npz file."""

@@ -35,9 +35,9 @@ class Worker:
         """Build a task in the process, untimed, and limit all its libraries to so many threads."""
         self._ask("prepare", task=task, arguments=arguments, threads=threads)
 
-    def run(self) -> float:
-        """Do one repetition; return its seconds as the process measured them."""
-        return float(self._ask("run")["seconds"])
+    def run(self, least_seconds: float) -> float:
+        """Do one repetition, of several runs until so much time has passed; return a run's seconds."""
+        return float(self._ask("run", least_seconds=least_seconds)["seconds"])
 
     def result(self) -> dict[str, NDArray[Any]]:
         """Return what the last repetition found."""

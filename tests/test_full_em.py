@@ -1,6 +1,7 @@
 """The full-covariance mixture against the float64 oracle and scikit-learn, and what pruning may not change."""
 
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -223,6 +224,23 @@ def test_degenerate_data_is_handled_by_reg_covar_or_named(kind, rng):
     assert np.isfinite(fitted.lower_bounds_).all()
     with pytest.raises(ValueError, match=r"component \d is not positive definite.*Raise reg_covar"):
         FullGMM(2, random_state=0, reg_covar=0).fit(X)
+
+
+def test_starts_that_collapse_are_given_up_unless_all_do(rng):
+    X = np.concatenate([rng.standard_normal((60, 2)), np.zeros((3, 2))])
+    options = {"init": "random", "reg_covar": 0, "max_iter": 200}
+    starts = np.random.RandomState(0)
+    bounds = []
+    for _ in range(16):
+        with suppress(ValueError):
+            bounds.append(FullGMM(4, random_state=starts, **options).fit(X).lower_bound_)
+    given_up = 16 - len(bounds)
+    assert 0 < given_up < 16
+    with pytest.warns(ConvergenceWarning, match=rf"{given_up} of 16 starts were given up: the covariance of component"):
+        best = FullGMM(4, n_init=16, random_state=np.random.RandomState(0), **options).fit(X)
+    assert best.lower_bound_ == max(bounds)
+    with pytest.raises(ValueError, match="Raise reg_covar"):
+        FullGMM(2, n_init=3, random_state=0, **options).fit(np.repeat(X[:2], 30, axis=0))
 
 
 def test_a_failed_fit_leaves_the_model_as_it_was(rng):

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from . import _core
 from .initialize import draw
-from .mixture import Floats, Mixture
+from .mixture import CollapseError, Floats, Mixture
 
 # Below so many features float32 gains little, while they are easily so correlated (the log-densities of a layer below
 # are) that sums in it leave covariances that are not positive definite.
@@ -91,7 +91,8 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
     resp_init : array-like of shape (n_samples, n_components), default=None
         Responsibilities from which what is not given otherwise starts; rows sum to 1.
     n_init : int, default=1
-        Number of starts; the one with the largest `lower_bound_` is kept.
+        Number of starts; the one with the largest `lower_bound_` is kept. One whose covariances do not stay positive
+        definite is given up with a warning, or, if all are, with an error.
     max_iter : int, default=100
         Most EM iterations.
     tol : float, default=1e-3
@@ -405,7 +406,7 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         factorize = _core.full_factorize_float32 if dtype == np.float32 else _core.full_factorize_float64
         whiteners, log_diagonal, failed = factorize(covariances, self._threads())
         if failed >= 0:
-            raise ValueError(
+            raise CollapseError(
                 f"the covariance of component {failed} is not positive definite: its samples are too few or too alike. "
                 f"Raise reg_covar (it is {self.reg_covar:g}, in squared units of the data), or lower n_components."
             )

@@ -27,9 +27,11 @@ def draw(
 ) -> NDArray[np.intp]:
     """Draw n sample indices with replacement, in proportion to `sample_weight`, ordered by `power` (n_samples,)."""
     order = np.argsort(power, kind="stable")
-    weight = np.ones(len(power)) if sample_weight is None else sample_weight[order]
-    cumulative = np.cumsum(weight)
-    chosen = np.searchsorted(cumulative, rng.uniform(size=n) * cumulative[-1], side="right")
+    if sample_weight is None:  # as weights of 1 would, without their sums in memory
+        chosen = (rng.uniform(size=n) * len(order)).astype(np.intp)
+    else:
+        cumulative = np.cumsum(sample_weight[order])
+        chosen = np.searchsorted(cumulative, rng.uniform(size=n) * cumulative[-1], side="right")
     return np.asarray(order[np.minimum(chosen, len(order) - 1)])
 
 

@@ -87,6 +87,10 @@ class LikelihoodWarning(UserWarning):
     """The likelihood fell where plain EM cannot let it fall."""
 
 
+class CollapseError(ValueError):
+    """A component shrank so far that its covariance is not positive definite any more."""
+
+
 @dataclass
 class Monitor:
     """Watches the likelihood: says when EM has converged, and warns when the likelihood falls.
@@ -419,22 +423,33 @@ class Mixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         rng = check_random_state(self.random_state)
         warm = self.warm_start and hasattr(self, "weights_")
         best: Run[P] | None = None
+        current: Run[P] | None = None
+        collapses: list[CollapseError] = []
+        n_runs = 1 if warm else self.n_init
         try:
-            for _ in range(1 if warm else self.n_init):
-                run = Run(self._parameters() if warm else self._start(data, weight, rng), [])
-                if best is None:
-                    best = run
-                self._run(run, data, X.dtype, weight)
-                if run.lower_bounds[-1] > best.lower_bounds[-1]:
-                    best = run
+            for _ in range(n_runs):
+                current = Run(self._parameters() if warm else self._start(data, weight, rng), [])
+                try:
+                    self._run(current, data, X.dtype, weight)
+                except CollapseError as collapse:
+                    collapses.append(collapse)
+                    continue
+                if best is None or current.lower_bounds[-1] > best.lower_bounds[-1]:
+                    best = current
+            if best is None:
+                raise collapses[0]
         except BaseException:
             # What was reached is kept, unless it is itself what failed.
-            if best is not None and best.lower_bounds:
+            reached = current if best is None else best
+            if reached is not None and reached.lower_bounds:
                 with suppress(ValueError):
-                    self._keep(best)
+                    self._keep(reached)
             raise
-        assert best is not None  # n_init is at least 1
         self._keep(best)
+        if collapses:
+            warnings.warn(
+                f"{len(collapses)} of {n_runs} starts were given up: {collapses[0]}", ConvergenceWarning, stacklevel=3
+            )
         if not self.converged_:
             warnings.warn(
                 f"EM did not converge in {self.n_iter_} iterations: raise max_iter or tol, or look at lower_bounds_.",
