@@ -70,7 +70,7 @@ def full_plan(threads: int) -> Plan:
         product_size=4096,
         memory_n=1_000_000,
         climb_iterations=30,
-        rules=Rules(repetitions=9, slow_repetitions=3, slow_seconds=2, limit_seconds=8),
+        rules=Rules(repetitions=9, slow_repetitions=3, slow_seconds=1.5, limit_seconds=8),
     )
 
 

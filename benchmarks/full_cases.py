@@ -66,7 +66,7 @@ def full_plan(threads: int) -> FullPlan:
         memory_case=digits,
         threads=threads,
         iterations=5,
-        rules=Rules(repetitions=9, slow_repetitions=2, slow_seconds=5, limit_seconds=150),
+        rules=Rules(repetitions=9, slow_repetitions=2, slow_seconds=1.5, limit_seconds=150),
     )
 
 

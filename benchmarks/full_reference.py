@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from full_problem import FullProblem, Start
+from reference import posterior
 
 _BLOCK = 4096
 _LEAST_RESPONSIBILITY = 1e-16  # smaller ones change no sum
@@ -67,12 +68,8 @@ def _answer(problem: FullProblem, given: bool) -> FullAnswer:
         if given:
             gamma = responsibilities[begin : begin + _BLOCK].astype(np.float64)
         else:
-            joint = joint_values(block, start, factors)
-            top = joint.max(axis=1, keepdims=True)
-            gamma = np.exp(joint - top)
-            total = gamma.sum(axis=1, keepdims=True)
-            gamma /= total
-            log_likelihood += float(np.sum(top + np.log(total)))
+            gamma, log_probability = posterior(joint_values(block, start, factors))
+            log_likelihood += float(log_probability.sum())
         active += int(np.count_nonzero(gamma > 1e-6))
         responsibility += gamma.sum(axis=0)
         for k, mean in enumerate(start.means):

@@ -43,6 +43,14 @@ class Answer:
         }
 
 
+def posterior(joint: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return responsibilities (n, K) and log p(x) (n,) from joint values log π_k + log p(x|k)."""
+    top = joint.max(axis=1, keepdims=True)
+    gamma = np.exp(joint - top)
+    total = gamma.sum(axis=1, keepdims=True)
+    return gamma / total, (top + np.log(total))[:, 0]
+
+
 @lru_cache(maxsize=4)
 def answer(patches: str, parameters: str, n: int, side: int, complex_density: bool = False) -> Answer:
     """Compute the answer in float64, with numpy's FFT, independently of the package's core.
@@ -65,12 +73,8 @@ def answer(patches: str, parameters: str, n: int, side: int, complex_density: bo
     for first in range(0, n, _BLOCK):
         block = np.load(patches, mmap_mode="r")[first : min(first + _BLOCK, n)].astype(np.float64)
         coefficients = half.from_plane(np.abs(np.fft.fft2(block, norm="ortho")) ** 2)
-        joint = offsets - coefficients @ precisions.T
-        top = joint.max(axis=1, keepdims=True)
-        gamma = np.exp(joint - top)
-        total = gamma.sum(axis=1, keepdims=True)
-        gamma /= total
-        log_likelihood += float(np.sum(top + np.log(total)))
+        gamma, log_probability = posterior(offsets - coefficients @ precisions.T)
+        log_likelihood += float(log_probability.sum())
         active += int(np.count_nonzero(gamma > 1e-6))
         responsibility += gamma.sum(axis=0)
         power += gamma.T @ coefficients

@@ -22,11 +22,20 @@ full::Mixture<T> checked_mixture(const Array<T>& samples, const Array<double>& m
   return {K, D, weights ? weights->data() : nullptr, means.data(), log_diagonal.data(), whiteners.data()};
 }
 
-py::tuple to_tuple(full::Statistics&& statistics, std::size_t K, std::size_t D) {
-  return py::make_tuple(Array<double>(K, statistics.responsibility.data()),
-                        Array<double>({K, D}, statistics.first.data()),
-                        Array<double>({K, D, D}, statistics.second.data()), statistics.log_likelihood);
-}
+// The arrays that statistics are summed in.
+struct Sums {
+  Array<double> responsibility, first, second;
+
+  Sums(std::size_t K, std::size_t D) {
+    // numpy's zeros are new pages, in large ones, that cost nothing until they are written.
+    const py::object zeros = py::module_::import("numpy").attr("zeros");
+    responsibility = zeros(py::make_tuple(K));
+    first = zeros(py::make_tuple(K, D));
+    second = zeros(py::make_tuple(K, D, D));
+  }
+
+  full::Statistics statistics() { return {responsibility.mutable_data(), first.mutable_data(), second.mutable_data()}; }
+};
 
 template <class T>
 py::tuple factorize(const Array<double>& covariances, int n_threads) {
@@ -61,10 +70,10 @@ py::tuple expect(const Array<T>& samples, const Array<double>& means, const Arra
   const T* data = samples.data();
   const double* weight = sample_weight ? sample_weight->data() : nullptr;
   full::Walk walk;
-  full::Statistics statistics =
-      without_gil([&] { return full::expect(data, n, weight, mixture, stages, n_threads, winner, walk); });
-  return to_tuple(std::move(statistics), mixture.n_components, mixture.n_features) +
-         py::make_tuple(walk.rows, walk.pairs);
+  Sums sums(mixture.n_components, mixture.n_features);
+  full::Statistics statistics = sums.statistics();
+  without_gil([&] { full::expect(data, n, weight, mixture, stages, n_threads, winner, walk, statistics); });
+  return py::make_tuple(sums.responsibility, sums.first, sums.second, statistics.log_likelihood, walk.rows, walk.pairs);
 }
 
 template <class T>
@@ -86,7 +95,10 @@ py::tuple moments(const Array<T>& samples, const Array<std::int64_t>& offsets, c
   const std::int64_t* offset = offsets.data();
   const double* gamma = responsibilities.data();
   const double* mean = means.data();
-  return to_tuple(without_gil([&] { return full::moments(data, D, offset, index, gamma, K, mean, n_threads); }), K, D);
+  Sums sums(K, D);
+  full::Statistics statistics = sums.statistics();
+  without_gil([&] { full::moments(data, D, offset, index, gamma, K, mean, n_threads, statistics); });
+  return py::make_tuple(sums.responsibility, sums.first, sums.second, statistics.log_likelihood);
 }
 
 template <class T>

@@ -26,6 +26,8 @@ using Eigen::Index;
 constexpr std::size_t kPanel = 256;
 // Rows of a triangular factor that are multiplied at a time; beyond its diagonal a tile does needless work.
 constexpr std::size_t kRowTile = 96;
+// Columns of an inverse that are solved for at a time.
+constexpr Index kColumnBlock = 96;
 // Samples whose products are summed in the data's type before they are added to the float64 sums.
 constexpr std::size_t kFlush = 2048;
 // Sample–component pairs whose responsibilities are held at a time.
@@ -390,23 +392,21 @@ void add_moments(const T* samples, const std::vector<std::vector<Pair<T>>>& of_c
         const std::size_t band = task % bands;
         const std::vector<Pair<T>>& pairs = of_component[k];
         if (pairs.empty()) return;
-        sums.add(samples, pairs, means + k * D, edges[band], edges[band + 1], statistics.first.data() + k * D,
-                 statistics.second.data() + k * D * D);
+        sums.add(samples, pairs, means + k * D, edges[band], edges[band + 1], statistics.first + k * D,
+                 statistics.second + k * D * D);
         if (band == 0)
           for (const Pair<T>& pair : pairs) statistics.responsibility[k] += static_cast<double>(pair.gamma);
       });
 }
 
-Statistics empty_statistics(std::size_t K, std::size_t D) {
-  return {std::vector<double>(K), std::vector<double>(K * D), std::vector<double>(K * D * D), 0.0};
-}
-
 // The upper triangles from the lower ones.
-void symmetrize(Statistics& statistics, std::size_t K, std::size_t D) {
-  for (std::size_t k = 0; k < K; ++k) {
-    Eigen::Map<Matrix<double>> C(statistics.second.data() + k * D * D, static_cast<Index>(D), static_cast<Index>(D));
-    C.triangularView<Eigen::StrictlyUpper>() = C.transpose();
-  }
+void symmetrize(const Statistics& statistics, std::size_t K, std::size_t D, int n_threads) {
+  parallel::chunks(
+      K, 1, n_threads, [] { return 0; },
+      [&](int, std::size_t k, std::size_t) {
+        Eigen::Map<Matrix<double>> C(statistics.second + k * D * D, static_cast<Index>(D), static_cast<Index>(D));
+        C.triangularView<Eigen::StrictlyUpper>() = C.transpose();
+      });
 }
 
 }  // namespace
@@ -425,7 +425,14 @@ std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, st
           return;
         }
         inverse.setIdentity();
-        factor.matrixL().solveInPlace(inverse);
+        // The columns of an inverse triangle begin at the diagonal: a block at a time needs a third of the arithmetic.
+        for (Index column = 0; column < D; column += kColumnBlock) {
+          const Index rest = D - column;
+          factor.matrixLLT()
+              .bottomRightCorner(rest, rest)
+              .template triangularView<Eigen::Lower>()
+              .solveInPlace(inverse.block(column, column, rest, std::min<Index>(kColumnBlock, rest)));
+        }
         log_diagonal[k] = inverse.diagonal().array().log().sum();
         Eigen::Map<Matrix<T>>(whiteners + k * n_features * n_features, D, D) = inverse.template cast<T>();
         if (!std::isfinite(log_diagonal[k])) failed[k] = 1;
@@ -435,15 +442,14 @@ std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, st
 }
 
 template <class T>
-Statistics expect(const T* samples, std::size_t n, const double* sample_weight, const Mixture<T>& mixture,
-                  std::vector<std::size_t> stages, int n_threads, std::int32_t* winners, Walk& walk) {
+void expect(const T* samples, std::size_t n, const double* sample_weight, const Mixture<T>& mixture,
+            std::vector<std::size_t> stages, int n_threads, std::int32_t* winners, Walk& walk, Statistics& statistics) {
   const std::size_t K = mixture.n_components;
   const std::size_t D = mixture.n_features;
   const std::vector<T> constants = joint_constants(mixture);
   if (stages.empty()) stages = plan_stages(samples, n, mixture, constants, winners);
   walk.rows = stages;
   walk.pairs.assign(stages.size(), 0);
-  Statistics statistics = empty_statistics(K, D);
   std::vector<std::vector<Pair<T>>> of_component(K);
 
   struct Local {
@@ -484,21 +490,19 @@ Statistics expect(const T* samples, std::size_t n, const double* sample_weight, 
         });
     add_moments(samples + start * D, of_component, mixture.means, D, n_threads, statistics);
   }
-  symmetrize(statistics, K, D);
-  return statistics;
+  symmetrize(statistics, K, D, n_threads);
 }
 
 template <class T>
-Statistics moments(const T* samples, std::size_t n_features, const std::int64_t* offsets, const std::int64_t* indices,
-                   const double* responsibilities, std::size_t n_components, const double* means, int n_threads) {
-  Statistics statistics = empty_statistics(n_components, n_features);
+void moments(const T* samples, std::size_t n_features, const std::int64_t* offsets, const std::int64_t* indices,
+             const double* responsibilities, std::size_t n_components, const double* means, int n_threads,
+             Statistics& statistics) {
   std::vector<std::vector<Pair<T>>> of_component(n_components);
   for (std::size_t k = 0; k < n_components; ++k)
     for (std::int64_t j = offsets[k]; j < offsets[k + 1]; ++j)
       of_component[k].push_back({static_cast<std::size_t>(indices[j]), static_cast<T>(responsibilities[j])});
   add_moments(samples, of_component, means, n_features, n_threads, statistics);
-  symmetrize(statistics, n_components, n_features);
-  return statistics;
+  symmetrize(statistics, n_components, n_features, n_threads);
 }
 
 namespace {
@@ -549,13 +553,13 @@ void posterior(const T* samples, std::size_t n, const Mixture<T>& mixture, int n
             });
 }
 
-#define CONVGMM_INSTANTIATE(T)                                                                                     \
-  template std::ptrdiff_t factorize<T>(const double*, std::size_t, std::size_t, int, T*, double*);                 \
-  template Statistics expect<T>(const T*, std::size_t, const double*, const Mixture<T>&, std::vector<std::size_t>, \
-                                int, std::int32_t*, Walk&);                                                        \
-  template Statistics moments<T>(const T*, std::size_t, const std::int64_t*, const std::int64_t*, const double*,   \
-                                 std::size_t, const double*, int);                                                 \
-  template void log_density<T>(const T*, std::size_t, const Mixture<T>&, int, T*);                                 \
+#define CONVGMM_INSTANTIATE(T)                                                                                    \
+  template std::ptrdiff_t factorize<T>(const double*, std::size_t, std::size_t, int, T*, double*);                \
+  template void expect<T>(const T*, std::size_t, const double*, const Mixture<T>&, std::vector<std::size_t>, int, \
+                          std::int32_t*, Walk&, Statistics&);                                                     \
+  template void moments<T>(const T*, std::size_t, const std::int64_t*, const std::int64_t*, const double*,        \
+                           std::size_t, const double*, int, Statistics&);                                         \
+  template void log_density<T>(const T*, std::size_t, const Mixture<T>&, int, T*);                                \
   template void posterior<T>(const T*, std::size_t, const Mixture<T>&, int, T*, T*);
 CONVGMM_INSTANTIATE(float)
 CONVGMM_INSTANTIATE(double)

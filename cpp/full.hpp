@@ -25,12 +25,13 @@ struct Mixture {
   const T* whiteners;          // (K, D, D) lower triangular W_k, each column-major
 };
 
-// What EM needs from data. Moments are about the mixture's means, so that nothing cancels.
+// What EM needs from data, in the caller's memory, which holds zeros: K matrices are too large to be copied unseen.
+// Moments are about the mixture's means, so that nothing cancels.
 struct Statistics {
-  std::vector<double> responsibility;  // (K,)      Σ_n w_n γ_nk
-  std::vector<double> first;           // (K, D)    Σ_n w_n γ_nk (x_n − μ_k)
-  std::vector<double> second;          // (K, D, D) Σ_n w_n γ_nk (x_n − μ_k)(x_n − μ_k)ᵀ
-  double log_likelihood = 0;           // Σ_n w_n log p(x_n)
+  double* responsibility;     // (K,)      Σ_n w_n γ_nk
+  double* first;              // (K, D)    Σ_n w_n γ_nk (x_n − μ_k)
+  double* second;             // (K, D, D) Σ_n w_n γ_nk (x_n − μ_k)(x_n − μ_k)ᵀ
+  double log_likelihood = 0;  // Σ_n w_n log p(x_n)
 };
 
 // How the walk went: for each stage its number of rows, and the sample–component pairs that were evaluated that far.
@@ -49,14 +50,15 @@ std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, st
 // known, and is brought up to date. `stages` are ascending numbers of rows that end with D; none: chosen from the
 // survival of a few samples; {D} alone: dense.
 template <class T>
-Statistics expect(const T* samples, std::size_t n, const double* sample_weight, const Mixture<T>& mixture,
-                  std::vector<std::size_t> stages, int n_threads, std::int32_t* winners, Walk& walk);
+void expect(const T* samples, std::size_t n, const double* sample_weight, const Mixture<T>& mixture,
+            std::vector<std::size_t> stages, int n_threads, std::int32_t* winners, Walk& walk, Statistics& statistics);
 
 // The sums of the M-step from given responsibilities, about the given means (K, D). Component k has the samples
 // indices[offsets[k]], … , indices[offsets[k + 1] − 1] with the responsibilities, times weights, at the same places.
 template <class T>
-Statistics moments(const T* samples, std::size_t n_features, const std::int64_t* offsets, const std::int64_t* indices,
-                   const double* responsibilities, std::size_t n_components, const double* means, int n_threads);
+void moments(const T* samples, std::size_t n_features, const std::int64_t* offsets, const std::int64_t* indices,
+             const double* responsibilities, std::size_t n_components, const double* means, int n_threads,
+             Statistics& statistics);
 
 // log p(x|k) of all components into (n, K), in full.
 template <class T>

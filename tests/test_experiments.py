@@ -104,10 +104,13 @@ def test_repeats_add_the_spread(digits, finished):
 def test_an_interrupted_report_resumes_with_the_same_figures(kind, digits, finished, tmp_path, command):
     rng = np.random.default_rng(kind)
     arguments = ["-m", "convgmm", *reproduce_all(digits, tmp_path)]
+    n_interrupted = 0
     for _ in range(3):
         running = command(*arguments)
         time.sleep(rng.uniform(1.0, 4.0))
+        n_interrupted += running.process.poll() is None
         running.stop(kind)
+    assert n_interrupted  # or all had finished before
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=120)
     for name in ON_DIGITS:
         assert figures(tmp_path / name / "metrics.json") == figures(finished / name / "metrics.json")

@@ -10,6 +10,7 @@ from sklearn.mixture import GaussianMixture
 
 import oracle
 from convgmm import FullGMM, LikelihoodWarning, _core
+from convgmm.datasets import load_mnist
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -82,6 +83,25 @@ def test_one_step_from_identical_parameters_with_every_way_to_prune(dtype, toler
             expected = (gamma[:, k, None] * d).T @ d
             np.testing.assert_allclose(second[k], expected, atol=tolerance * 10 * np.abs(expected).max())
     assert len(_core.full_expect(data, *mixture, None, np.full(len(X), -1, np.int32), [], 1)[4]) > 1
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-9)])
+def test_digits_match_the_dense_oracle(dtype, tolerance, data_dir):
+    X = load_mnist("train", data_dir)[0][:12_000].reshape(12_000, -1).astype(dtype)
+    first = FullGMM(8, random_state=0, max_iter=1, tol=0, prune_threshold=0).fit(X)
+    start = first.weights_, first.means_, first.covariances_
+    course = oracle.full_em(X, *start, n_iter=3, reg_covar=1e-6)
+    fitted = model(start, max_iter=3, reg_covar=1e-6).fit(X)
+    np.testing.assert_allclose(fitted.lower_bounds_, course.lower_bounds, rtol=tolerance)
+    assert fitted.walk_[-1][1] < 0.3  # it did prune
+    # One step from identical parameters.
+    joint = oracle.full_log_density(X, *start[1:]) + np.log(start[0])
+    data, *mixture = raw_start(first, X)
+    winners = np.full(len(X), -1, dtype=np.int32)
+    log_likelihood = _core.full_expect(data, *mixture, None, winners, [], 2)[3]
+    np.testing.assert_allclose(log_likelihood, np.logaddexp.reduce(joint, axis=1).sum(), rtol=tolerance)
+    assert (winners == joint.argmax(axis=1)).mean() >= 0.9999
 
 
 def test_same_as_scikit_learn_on_small_problems():
