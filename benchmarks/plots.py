@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from measure import Group
 from report import Section
@@ -54,12 +55,14 @@ def _dots(ax: Axes, title: str, group: Group, style: dict[str, tuple[str, str]])
         label, end = duration(timing.median), (timing.maximum, place)
         ax.annotate(label, end, xytext=(8, 0), textcoords="offset points", va="center")
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda seconds, _: duration(seconds))
+    ax.xaxis.set_minor_formatter(NullFormatter())
     times = [seconds for row in group.rows for seconds in row.timing.seconds]
     ax.set_xlim(min(times) / 1.5, max(times) * 2.5)
     ax.set_yticks(range(len(group.rows)), [row.name for row in group.rows])
     ax.set_ylim(len(group.rows) - 0.4, -0.6)
     ax.set_title(title, fontsize="medium", loc="left")
-    ax.set_xlabel("seconds, logarithmic")
     ax.grid(axis="x", alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
 
