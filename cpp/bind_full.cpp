@@ -11,45 +11,59 @@ using OptionalArray = std::optional<Array<double>>;
 template <class T>
 full::Mixture<T> checked_mixture(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
                                  const Array<double>& log_diagonal, const OptionalArray& weights) {
-  require(samples.ndim() == 2, "samples: expected (n, D)");
+  require(samples.ndim() == 2 && extent(samples, 1) > 0, "samples: expected (n, D) with D > 0");
   const std::size_t D = extent(samples, 1);
   require(means.ndim() == 2 && extent(means, 0) > 0 && extent(means, 1) == D, "means: expected (K, D) with K > 0");
   const std::size_t K = extent(means, 0);
-  require(whiteners.ndim() == 3 && extent(whiteners, 0) == K && extent(whiteners, 1) == D && extent(whiteners, 2) == D,
-          "whiteners: expected (K, D, D)");
+  require(whiteners.ndim() == 2 && extent(whiteners, 0) == K && extent(whiteners, 1) == full::packed_size(D),
+          "whiteners: expected those of as many components and features");
   require(log_diagonal.ndim() == 1 && extent(log_diagonal, 0) == K, "log_diagonal: expected (K,)");
   require(!weights || (weights->ndim() == 1 && extent(*weights, 0) == K), "weights: expected (K,)");
   return {K, D, weights ? weights->data() : nullptr, means.data(), log_diagonal.data(), whiteners.data()};
+}
+
+// numpy's zeros are new pages, in large ones, that cost nothing until they are written.
+template <class T>
+Array<T> zeros(const py::tuple& shape) {
+  return py::module_::import("numpy").attr("zeros")(shape, py::dtype::of<T>());
 }
 
 // The arrays that statistics are summed in.
 struct Sums {
   Array<double> responsibility, first, second;
 
-  Sums(std::size_t K, std::size_t D) {
-    // numpy's zeros are new pages, in large ones, that cost nothing until they are written.
-    const py::object zeros = py::module_::import("numpy").attr("zeros");
-    responsibility = zeros(py::make_tuple(K));
-    first = zeros(py::make_tuple(K, D));
-    second = zeros(py::make_tuple(K, D, D));
-  }
+  Sums(std::size_t K, std::size_t D)
+      : responsibility(zeros<double>(py::make_tuple(K))),
+        first(zeros<double>(py::make_tuple(K, D))),
+        second(zeros<double>(py::make_tuple(K, D, D))) {}
 
   full::Statistics statistics() { return {responsibility.mutable_data(), first.mutable_data(), second.mutable_data()}; }
 };
 
 template <class T>
 py::tuple factorize(const Array<double>& covariances, int n_threads) {
-  require(covariances.ndim() == 3 && extent(covariances, 1) == extent(covariances, 2),
-          "covariances: expected (K, D, D)");
+  require(covariances.ndim() == 3 && extent(covariances, 1) == extent(covariances, 2) && extent(covariances, 1) > 0,
+          "covariances: expected (K, D, D) with D > 0");
   const std::size_t K = extent(covariances, 0);
   const std::size_t D = extent(covariances, 1);
-  Array<T> whiteners({K, D, D});
+  Array<T> whiteners({K, full::packed_size(D)});
   Array<double> log_diagonal(K);
   const double* in = covariances.data();
   T* out = whiteners.mutable_data();
   double* logs = log_diagonal.mutable_data();
   const std::ptrdiff_t failed = without_gil([&] { return full::factorize(in, K, D, n_threads, out, logs); });
   return py::make_tuple(whiteners, log_diagonal, failed);
+}
+
+Array<double> transpose_whiteners(const Array<double>& whiteners, std::size_t D, int n_threads) {
+  require(D > 0 && whiteners.ndim() == 2 && extent(whiteners, 1) == full::packed_size(D),
+          "whiteners: expected those of as many features");
+  const std::size_t K = extent(whiteners, 0);
+  Array<double> upper = zeros<double>(py::make_tuple(K, D, D));
+  const double* in = whiteners.data();
+  double* out = upper.mutable_data();
+  without_gil([&] { full::transpose_whiteners(in, K, D, n_threads, out); });
+  return upper;
 }
 
 template <class T>
@@ -147,6 +161,8 @@ void bind_for(py::module_& module, const char* factorize_name) {
 void bind_full(py::module_& module) {
   bind_for<float>(module, "full_factorize_float32");
   bind_for<double>(module, "full_factorize_float64");
+  module.def("full_transpose_whiteners", &transpose_whiteners, py::arg("whiteners").noconvert(), py::arg("n_features"),
+             py::arg("n_threads"));
 }
 
 }  // namespace convgmm

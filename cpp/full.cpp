@@ -7,7 +7,9 @@
 #include <iterator>
 #include <limits>
 #include <numbers>
+#include <numeric>
 
+#include "full_products.hpp"
 #include "parallel.hpp"
 #include "posterior.hpp"
 
@@ -15,23 +17,19 @@ namespace convgmm::full {
 namespace {
 
 template <class T>
-using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;  // column-major: a sample is a column
+using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;  // column-major
 template <class T>
 using ConstMatrix = Eigen::Map<const Matrix<T>>;
-template <class T>
-using Vector = Eigen::Matrix<T, Eigen::Dynamic, 1>;
 using Eigen::Index;
 
-// Samples gathered for one product: they, and the rows computed from them, stay in the second-level cache.
-constexpr std::size_t kPanel = 256;
-// Rows of a triangular factor that are multiplied at a time; beyond its diagonal a tile does needless work.
-constexpr std::size_t kRowTile = 96;
+// Samples whose coordinates are written as columns once, for all components.
+constexpr std::size_t kPanel = 512;
 // Columns of an inverse that are solved for at a time.
 constexpr Index kColumnBlock = 96;
-// Samples whose products are summed in the data's type before they are added to the float64 sums.
-constexpr std::size_t kFlush = 2048;
 // Sample–component pairs whose responsibilities are held at a time.
 constexpr std::size_t kHeldPairs = std::size_t{1} << 24;
+// Float64 sums, of all components together, that a thread may have of its own: they stay in the second-level cache.
+constexpr std::size_t kOwnSums = std::size_t{1} << 16;
 
 // How far, in nats, a component's bound must lie below the likeliest one to be dropped: K·exp(−τ) is then below what
 // the type can show of a sum.
@@ -42,47 +40,65 @@ T threshold(std::size_t n_components) {
 
 std::size_t chunk_size(std::size_t n) { return std::clamp<std::size_t>(n / 20, 512, 4096); }
 
-// A sample that a component keeps: γ is the responsibility times the sample's weight.
+// A mixture in the form that walks read.
 template <class T>
-struct Pair {
-  std::size_t sample;  // from the first sample that is held
-  T gamma;
+struct Prepared {
+  const Mixture<T>& mixture;
+  std::size_t whitener_size;
+  std::vector<T> means;      // (K, D)
+  std::vector<T> constants;  // (K,) log π_k + Σ log W_k,ii − ½ D log 2π
+
+  explicit Prepared(const Mixture<T>& mixture_)
+      : mixture(mixture_),
+        whitener_size(packed_size(mixture_.n_features)),
+        means(mixture_.n_components * mixture_.n_features),
+        constants(mixture_.n_components) {
+    std::transform(mixture.means, mixture.means + means.size(), means.begin(),
+                   [](double mean) { return static_cast<T>(mean); });
+    for (std::size_t k = 0; k < mixture.n_components; ++k) {
+      const double log_weight = mixture.weights != nullptr ? std::log(mixture.weights[k]) : 0.0;
+      constants[k] = static_cast<T>(log_weight + mixture.log_diagonal[k] -
+                                    0.5 * static_cast<double>(mixture.n_features) * std::log(2 * std::numbers::pi));
+    }
+  }
+
+  const T* whitener(std::size_t k) const { return mixture.whiteners + k * whitener_size; }
 };
 
 // Walks the samples of one chunk through the components.
 template <class T>
 class Walker {
  public:
-  Walker(const Mixture<T>& mixture, const std::vector<std::size_t>& stages, const std::vector<T>& constants)
-      : mixture_(mixture),
+  Walker(const Prepared<T>& prepared, const std::vector<std::size_t>& stages)
+      : prepared_(prepared),
         stages_(stages),
-        constants_(constants),
-        D_(mixture.n_features),
-        K_(mixture.n_components),
-        tau_(threshold<T>(mixture.n_components)),
+        D_(prepared.mixture.n_features),
+        K_(prepared.mixture.n_components),
+        tau_(threshold<T>(K_)),
+        zero_(D_),
         alive_(K_),
-        panel_(static_cast<Index>(D_), static_cast<Index>(kPanel)),
-        product_(static_cast<Index>(kRowTile), static_cast<Index>(kPanel)),
-        mean_(static_cast<Index>(D_)),
+        columns_(simd::round_up(stages[0], kLanes) * kPanel),
+        centred_(D_ * kGroup<T>),
         pairs(stages.size()) {}
 
   // Evaluates `count` samples (count, D), and brings their winners up to date.
   void run(const T* samples, std::size_t count, std::int32_t* winners) {
     samples_ = samples;
     count_ = count;
-    stride_ = simd::round_up(count, simd::kLanes<T>);
-    partial_.assign(K_ * stride_, T{0});
-    everyone_.resize(count);
-    for (std::size_t i = 0; i < count; ++i) everyone_[i] = static_cast<std::uint32_t>(i);
-
-    for (std::size_t k = 0; k < K_; ++k) advance(k, everyone_, 0, stages_[0]);
+    stride_ = simd::round_up(count, kLanes);
+    partial_.resize(K_ * stride_);
+    if (hopeful_.size() < stride_ + kLanes) {
+      hopeful_ = AlignedBuffer<std::uint32_t>(stride_ + kLanes);
+      norms_ = AlignedBuffer<T>(stride_ + kLanes);
+    }
+    evaluate_everyone(stages_[0]);
     pairs[0] += K_ * count;
     if (stages_.size() > 1) {
       start_with(winners);
       for (std::size_t s = 1; s < stages_.size(); ++s) {
         const bool last = s + 1 == stages_.size();
         for (std::size_t k = 0; k < K_; ++k) {
-          drop_hopeless(k);
+          s == 1 ? keep_hopeful(k) : drop_hopeless(k);
           advance(k, alive_[k], stages_[s - 1], stages_[s]);
           pairs[s] += alive_[k].size();
           if (last)
@@ -97,42 +113,75 @@ class Walker {
 
   // log π_k + log p(x|k) of a sample, after the walk; −inf where dropped.
   T joint(std::size_t sample, std::size_t component) const {
-    return constants_[component] - T{0.5} * partial_[component * stride_ + sample];
+    return prepared_.constants[component] - T{0.5} * partial_[component * stride_ + sample];
   }
 
   // Hands the samples `begin`, … to a group, up to its size, and has it exponentiated; `first` is the number of the
   // chunk's first sample. Returns how many samples the group holds.
   std::size_t fill(std::size_t begin, std::size_t first, SampleGroup<T>& group) const {
     for (std::size_t k = 0; k < K_; ++k)
-      group.set(k, constants_[k] - T{0.5} * simd::load(partial_.data() + k * stride_ + begin));
+      group.set(k, prepared_.constants[k] - T{0.5} * simd::load(partial_.data() + k * stride_ + begin));
     const std::size_t n = std::min(SampleGroup<T>::kSize, count_ - begin);
     group.exponentiate(n, first + begin);
     return n;
   }
 
  private:
-  // Adds to the squared norms of the samples in `list` the rows [from, to) of z.
-  void advance(std::size_t k, const std::vector<std::uint32_t>& list, std::size_t from, std::size_t to) {
-    if (list.empty()) return;
-    const ConstMatrix<T> W(mixture_.whiteners + k * D_ * D_, static_cast<Index>(D_), static_cast<Index>(D_));
-    for (std::size_t d = 0; d < to; ++d) mean_[static_cast<Index>(d)] = static_cast<T>(mixture_.means[k * D_ + d]);
-    const auto width = static_cast<Index>(to);
-    T* partial = partial_.data() + k * stride_;
-    for (std::size_t first = 0; first < list.size(); first += kPanel) {
-      const std::size_t n = std::min(kPanel, list.size() - first);
-      const auto columns = static_cast<Index>(n);
-      for (std::size_t j = 0; j < n; ++j)
-        panel_.col(static_cast<Index>(j)).head(width) =
-            Eigen::Map<const Vector<T>>(samples_ + list[first + j] * D_, width) - mean_.head(width);
-      for (std::size_t row = from; row < to; row += kRowTile) {
-        const auto rows = static_cast<Index>(std::min(kRowTile, to - row));
-        const Index depth = static_cast<Index>(row) + rows;
-        product_.topLeftCorner(rows, columns).noalias() =
-            W.block(static_cast<Index>(row), 0, rows, depth) * panel_.topLeftCorner(depth, columns);
-        for (std::size_t j = 0; j < n; ++j)
-          partial[list[first + j]] += product_.col(static_cast<Index>(j)).head(rows).squaredNorm();
+  static constexpr std::size_t kLanes = simd::kLanes<T>;
+
+  // The samples whose coordinates fill the lanes of a vector: those numbered list[first], …, the last one repeated.
+  template <class List>
+  void gather(const List& list, std::size_t first, std::size_t count, const T* (&lanes)[kLanes]) const {
+    for (std::size_t i = 0; i < kLanes; ++i) lanes[i] = samples_ + list(std::min(first + i, count - 1)) * D_;
+  }
+
+  // Sets the squared norms of all samples to those of the first `rows` rows of z.
+  void evaluate_everyone(std::size_t rows) {
+    const T* lanes[kLanes];
+    for (std::size_t begin = 0; begin < count_; begin += kPanel) {
+      const std::size_t n = std::min(kPanel, count_ - begin);
+      for (std::size_t i = 0; i < n; i += kLanes) {
+        gather([](std::size_t number) { return number; }, begin + i, count_, lanes);
+        write_columns<T>(lanes, zero_.data(), rows, D_, columns_.data() + i, kPanel);
+      }
+      for (std::size_t k = 0; k < K_; ++k) {
+        const T* mean = prepared_.means.data() + k * D_;
+        for (std::size_t first = 0; first < n; first += kGroup<T>)
+          simd::with_constant<kTileVectors>(vectors_at(first, n), [&](auto vectors) {
+            for (std::size_t d = 0; d < rows; ++d)
+              for (std::size_t v = 0; v < vectors; ++v)
+                simd::store(centred_.data() + (d * vectors + v) * kLanes,
+                            simd::load(columns_.data() + d * kPanel + first + v * kLanes) - mean[d]);
+            simd::Vec<T> norms[vectors];
+            squared_norms(prepared_.whitener(k), 0, rows, centred_.data(), norms);
+            for (std::size_t v = 0; v < vectors; ++v)
+              simd::store(partial_.data() + k * stride_ + begin + first + v * kLanes, norms[v]);
+          });
       }
     }
+  }
+
+  // Adds to the squared norms of the samples in `list` the rows [from, to) of z.
+  void advance(std::size_t k, const std::vector<std::uint32_t>& list, std::size_t from, std::size_t to) {
+    const T* lanes[kLanes];
+    T* partial = partial_.data() + k * stride_;
+    for (std::size_t first = 0; first < list.size(); first += kGroup<T>)
+      simd::with_constant<kTileVectors>(vectors_at(first, list.size()), [&](auto vectors) {
+        for (std::size_t v = 0; v < vectors; ++v) {
+          gather([&](std::size_t number) { return list[number]; }, first + v * kLanes, list.size(), lanes);
+          write_columns<T>(lanes, prepared_.means.data() + k * D_, to, D_, centred_.data() + v * kLanes,
+                           vectors * kLanes);
+        }
+        simd::Vec<T> norms[vectors];
+        squared_norms(prepared_.whitener(k), from, to, centred_.data(), norms);
+        for (std::size_t i = 0; i < std::min(kGroup<T>, list.size() - first); ++i)
+          partial[list[first + i]] += norms[i / kLanes][i % kLanes];
+      });
+  }
+
+  // How many vectors the samples from `first` on fill in one product.
+  static std::size_t vectors_at(std::size_t first, std::size_t count) {
+    return std::min(kTileVectors, (count - first + kLanes - 1) / kLanes);
   }
 
   // Each sample's component with the largest bound, and that bound.
@@ -150,7 +199,7 @@ class Walker {
   // What log π_k + log p(x|k) will be if the rows to come are like those so far. Unlike the bound it does not favour
   // components whose densities are high and narrow.
   T estimate(std::size_t sample, std::size_t component, T growth) const {
-    return constants_[component] - T{0.5} * growth * partial_[component * stride_ + sample];
+    return prepared_.constants[component] - T{0.5} * growth * partial_[component * stride_ + sample];
   }
 
   // Evaluates one component of each sample in full: the given winner or, where it is not known, the most promising.
@@ -166,16 +215,29 @@ class Walker {
         top[i] = value;
         winner_[i] = static_cast<std::int32_t>(k);
       }
-    best_.assign(count_, -std::numeric_limits<T>::infinity());
+    best_.assign(stride_, -std::numeric_limits<T>::infinity());
     for (auto& list : alive_) list.clear();
     for (std::size_t i = 0; i < count_; ++i)
       if (winner_[i] >= 0) alive_[static_cast<std::size_t>(winner_[i])].push_back(static_cast<std::uint32_t>(i));
-    for (std::size_t k = 0; k < K_; ++k) {
-      finish(k, alive_[k], 0);
-      alive_[k].clear();
-      for (const std::uint32_t i : everyone_)
-        if (winner_[i] != static_cast<std::int32_t>(k)) alive_[k].push_back(i);
+    for (std::size_t k = 0; k < K_; ++k) finish(k, alive_[k], 0);
+  }
+
+  // After the first stage: the samples, of all, that a component may matter to, but for those that it is done with.
+  void keep_hopeful(std::size_t k) {
+    using namespace simd;
+    const auto infinity = std::numeric_limits<T>::infinity();
+    T* partial = partial_.data() + k * stride_;
+    std::size_t n = 0;
+    for (std::size_t i = 0; i < count_; i += kLanes) {
+      const Vec<T> norm = load(partial + i);
+      const IntVec<T> hopeful = prepared_.constants[k] - T{0.5} * norm >= load(best_.data() + i) - tau_;
+      const std::uint32_t mask = mask_of<T>(hopeful) & first_lanes<T>(count_ - i);
+      store(partial + i, hopeful ? norm : Vec<T>{} + infinity);
+      n += append<T>(norm, mask, static_cast<std::uint32_t>(i), norms_.data() + n, hopeful_.data() + n);
     }
+    alive_[k].clear();
+    std::copy_if(hopeful_.data(), hopeful_.data() + n, std::back_inserter(alive_[k]),
+                 [&](std::uint32_t i) { return winner_[i] != static_cast<std::int32_t>(k); });
   }
 
   // After stage s, for samples whose winner was not known: where a component promises more than the best one so far,
@@ -220,51 +282,51 @@ class Walker {
     alive_[k].resize(n);
   }
 
-  const Mixture<T>& mixture_;
+  const Prepared<T>& prepared_;
   const std::vector<std::size_t>& stages_;
-  const std::vector<T>& constants_;
   std::size_t D_, K_;
   T tau_;
+  std::vector<T> zero_;  // (D,)
   const T* samples_ = nullptr;
   std::size_t count_ = 0;
-  std::size_t stride_ = 0;            // count, padded to whole vectors
-  std::vector<T> partial_;            // (K, stride) squared norms so far; +inf once dropped
-  std::vector<T> best_;               // (count,) the largest joint value known
-  std::vector<std::int32_t> winner_;  // (count,) its component
-  std::vector<std::uint32_t> everyone_;
+  std::size_t stride_ = 0;                // count, padded to whole vectors
+  std::vector<T> partial_;                // (K, stride) squared norms so far; +inf once dropped
+  std::vector<T> best_;                   // (stride,) the largest joint value known
+  std::vector<std::int32_t> winner_;      // (count,) its component
+  AlignedBuffer<std::uint32_t> hopeful_;  // (stride + a vector,)
+  AlignedBuffer<T> norms_;                // the same
   std::vector<std::vector<std::uint32_t>> alive_;
-  Matrix<T> panel_, product_;
-  Vector<T> mean_;
+  AlignedBuffer<T> columns_;  // (rows of the first stage, kPanel) coordinates of all samples
+  AlignedBuffer<T> centred_;  // (D, kGroup) coordinates of a group of samples, less a mean
 
  public:
   std::vector<std::uint64_t> pairs;  // evaluated in each stage
 };
 
-// log π_k + Σ log W_k,ii − ½ D log 2π.
-template <class T>
-std::vector<T> joint_constants(const Mixture<T>& mixture) {
-  std::vector<T> constants(mixture.n_components);
-  for (std::size_t k = 0; k < mixture.n_components; ++k) {
-    const double log_weight = mixture.weights != nullptr ? std::log(mixture.weights[k]) : 0.0;
-    constants[k] = static_cast<T>(log_weight + mixture.log_diagonal[k] -
-                                  0.5 * static_cast<double>(mixture.n_features) * std::log(2 * std::numbers::pi));
+// Stages whose bounds are those of tiles.
+std::vector<std::size_t> whole_tiles(const std::vector<std::size_t>& stages, std::size_t D) {
+  std::vector<std::size_t> whole;
+  for (const std::size_t rows : stages) {
+    const std::size_t bound = std::min(simd::round_up(rows, kTileRows), D);
+    if (whole.empty() || bound > whole.back()) whole.push_back(bound);
   }
-  return constants;
+  return whole;
 }
 
 // Stage sizes from the survival of a few samples, spread over all: the cheapest walk by the arithmetic that it takes.
 // Counts decide, never times, so that results repeat.
 template <class T>
-std::vector<std::size_t> plan_stages(const T* samples, std::size_t n, const Mixture<T>& mixture,
-                                     const std::vector<T>& constants, const std::int32_t* winners) {
-  const std::size_t D = mixture.n_features;
-  const std::size_t K = mixture.n_components;
+std::vector<std::size_t> plan_stages(const T* samples, std::size_t n, const Prepared<T>& prepared,
+                                     const std::int32_t* winners) {
+  const std::size_t D = prepared.mixture.n_features;
+  const std::size_t K = prepared.mixture.n_components;
   // Where a pair costs no more than finding out whether it survives, all are evaluated.
   constexpr std::size_t kLeastRows = 16;
   if (K < 2 || D < 2 * kLeastRows) return {D};
   std::vector<std::size_t> sizes;
   for (double q = kLeastRows; q < static_cast<double>(D); q *= 1.42) sizes.push_back(static_cast<std::size_t>(q));
   sizes.push_back(D);
+  sizes = whole_tiles(sizes, D);
 
   const std::size_t n_pilot = std::min(n, std::clamp<std::size_t>(n / 128, 32, 512));
   std::vector<T> pilot(n_pilot * D);
@@ -274,7 +336,7 @@ std::vector<std::size_t> plan_stages(const T* samples, std::size_t n, const Mixt
     std::copy_n(samples + from * D, D, pilot.data() + i * D);
     pilot_winners[i] = winners[from];
   }
-  Walker<T> walker(mixture, sizes, constants);
+  Walker<T> walker(prepared, sizes);
   walker.run(pilot.data(), n_pilot, pilot_winners.data());
   // The pairs, beside each sample's first winner, that enter stage s.
   const auto entering = [&](std::size_t s) {
@@ -318,84 +380,85 @@ std::vector<std::size_t> plan_stages(const T* samples, std::size_t n, const Mixt
   return stages;
 }
 
-// Sums the kept pairs of one component, in order, into rows [row, row_end) of its moments.
+// The samples that a component keeps, from the first that is held on, with their γ times their weights.
 template <class T>
-class MomentSums {
- public:
-  explicit MomentSums(std::size_t D)
-      : D_(static_cast<Index>(D)), panel_(D_, static_cast<Index>(kPanel)), root_(static_cast<Index>(kPanel)) {}
+struct Survivors {
+  std::vector<std::uint32_t> samples;
+  std::vector<T> gamma;
 
-  void add(const T* samples, const std::vector<Pair<T>>& pairs, const double* mean, Index row, Index row_end,
-           double* first, double* second) {
-    const Vector<T> centre = Eigen::Map<const Vector<double>>(mean, D_).template cast<T>();
-    const Index rows = row_end - row;
-    sums_.setZero(rows, row_end);
-    std::size_t summed = 0;
-    for (std::size_t begin = 0; begin < pairs.size(); begin += kPanel) {
-      const std::size_t n = std::min(kPanel, pairs.size() - begin);
-      const auto columns = static_cast<Index>(n);
-      for (std::size_t j = 0; j < n; ++j) {
-        const Pair<T>& pair = pairs[begin + j];
-        root_[static_cast<Index>(j)] = std::sqrt(pair.gamma);
-        panel_.col(static_cast<Index>(j)).head(row_end) =
-            (Eigen::Map<const Vector<T>>(samples + pair.sample * static_cast<std::size_t>(D_), row_end) -
-             centre.head(row_end)) *
-            root_[static_cast<Index>(j)];
-      }
-      for (Index r = row; r < row_end; r += static_cast<Index>(kRowTile)) {
-        const Index height = std::min<Index>(static_cast<Index>(kRowTile), row_end - r);
-        sums_.block(r - row, 0, height, r + height).noalias() +=
-            panel_.block(r, 0, height, columns) * panel_.topLeftCorner(r + height, columns).transpose();
-      }
-      const Vector<T> shift = panel_.block(row, 0, rows, columns) * root_.head(columns);
-      Eigen::Map<Vector<double>>(first + row, rows) += shift.template cast<double>();
-      summed += n;
-      if (summed >= kFlush) {
-        flush(row, second);
-        summed = 0;
-      }
-    }
-    flush(row, second);
+  void clear() {
+    samples.clear();
+    gamma.clear();
+  }
+
+  // Adds what a chunk of samples keeps, whose first one has number `begin`.
+  void append(const Kept<T>& kept, std::size_t component, std::size_t begin) {
+    const std::size_t count = kept.count(component);
+    gamma.insert(gamma.end(), kept.responsibilities(component), kept.responsibilities(component) + count);
+    std::transform(kept.samples(component), kept.samples(component) + count, std::back_inserter(samples),
+                   [&](std::uint32_t sample) { return static_cast<std::uint32_t>(begin) + sample; });
+  }
+};
+
+// Sums of one chunk in memory of their own.
+class OwnStatistics {
+ public:
+  OwnStatistics(std::size_t K, std::size_t D)
+      : K_(K),
+        D_(D),
+        memory_(K * (1 + D + D * D)),
+        sums{memory_.data(), memory_.data() + K, memory_.data() + K * (1 + D)} {}
+
+  void clear() {
+    std::fill(memory_.begin(), memory_.end(), 0.0);
+    sums.log_likelihood = 0;
+  }
+
+  void add_to(Statistics& total) const {
+    const auto add = [](const double* from, std::size_t count, double* to) {
+      std::transform(to, to + count, from, to, std::plus<>());
+    };
+    add(sums.responsibility, K_, total.responsibility);
+    add(sums.first, K_ * D_, total.first);
+    add(sums.second, K_ * D_ * D_, total.second);
+    total.log_likelihood += sums.log_likelihood;
   }
 
  private:
-  void flush(Index row, double* second) {
-    for (Index column = 0; column < sums_.cols(); ++column) {
-      const Index skip = std::max<Index>(0, column - row);  // only the lower triangle is wanted
-      if (skip >= sums_.rows()) continue;
-      Eigen::Map<Vector<double>>(second + column * D_ + row + skip, sums_.rows() - skip) +=
-          sums_.col(column).tail(sums_.rows() - skip).template cast<double>();
-    }
-    sums_.setZero();
-  }
+  std::size_t K_, D_;
+  std::vector<double> memory_;
 
-  Index D_;
-  Matrix<T> panel_, sums_;
-  Vector<T> root_;
+ public:
+  Statistics sums;
 };
 
-// Adds the pairs, sorted by component, to the moments. Few components are split into bands of rows for more threads.
-template <class T>
-void add_moments(const T* samples, const std::vector<std::vector<Pair<T>>>& of_component, const double* means,
-                 std::size_t D, int n_threads, Statistics& statistics) {
-  const std::size_t K = of_component.size();
+// Adds samples with their γ to rows [row, row_end) of the moments of component k and, with row 0, to its Σ γ.
+template <class T, class Number, class Gamma>
+void add_moments(MomentSums<T>& sums, const T* samples, const Number* numbers, const Gamma* gamma, std::size_t count,
+                 const double* means, std::size_t k, std::size_t row, std::size_t row_end, Statistics& statistics) {
+  const std::size_t D = sums.n_features();
+  sums.add(samples, numbers, gamma, count, means + k * D, row, row_end, statistics.first + k * D,
+           statistics.second + k * D * D);
+  if (row == 0)
+    statistics.responsibility[k] =
+        std::accumulate(gamma, gamma + count, statistics.responsibility[k],
+                        [](double sum, Gamma value) { return sum + static_cast<double>(value); });
+}
+
+// Calls add(sums, k, row, row_end) for bands of rows of all components, in parallel: few components make many bands.
+template <class T, class Add>
+void for_bands(std::size_t K, std::size_t D, int n_threads, Add add) {
   const std::size_t bands = std::clamp<std::size_t>(16 / K, 1, std::max<std::size_t>(1, D / 64));
   // Bands of equal work: rows r … take work in proportion to r.
-  std::vector<Index> edges(bands + 1);
-  for (std::size_t b = 0; b <= bands; ++b)
-    edges[b] = static_cast<Index>(
-        std::lround(static_cast<double>(D) * std::sqrt(static_cast<double>(b) / static_cast<double>(bands))));
+  std::vector<std::size_t> edges(bands + 1, D);
+  for (std::size_t b = 0; b < bands; ++b) {
+    const double edge = static_cast<double>(D) * std::sqrt(static_cast<double>(b) / static_cast<double>(bands));
+    edges[b] = static_cast<std::size_t>(edge) / MomentSums<T>::kRowStep * MomentSums<T>::kRowStep;
+  }
   parallel::chunks(
       K * bands, 1, n_threads, [&] { return MomentSums<T>(D); },
       [&](MomentSums<T>& sums, std::size_t task, std::size_t) {
-        const std::size_t k = task / bands;
-        const std::size_t band = task % bands;
-        const std::vector<Pair<T>>& pairs = of_component[k];
-        if (pairs.empty()) return;
-        sums.add(samples, pairs, means + k * D, edges[band], edges[band + 1], statistics.first + k * D,
-                 statistics.second + k * D * D);
-        if (band == 0)
-          for (const Pair<T>& pair : pairs) statistics.responsibility[k] += static_cast<double>(pair.gamma);
+        add(sums, task / bands, edges[task % bands], edges[task % bands + 1]);
       });
 }
 
@@ -405,11 +468,27 @@ void symmetrize(const Statistics& statistics, std::size_t K, std::size_t D, int 
       K, 1, n_threads, [] { return 0; },
       [&](int, std::size_t k, std::size_t) {
         Eigen::Map<Matrix<double>> C(statistics.second + k * D * D, static_cast<Index>(D), static_cast<Index>(D));
-        C.triangularView<Eigen::StrictlyUpper>() = C.transpose();
+        C.triangularView<Eigen::StrictlyLower>() = C.transpose();  // row by row these are the upper triangles
       });
 }
 
 }  // namespace
+
+std::size_t packed_size(std::size_t n_features) { return PackedTriangle::size(n_features); }
+
+template <class T>
+void transpose_whiteners(const T* whiteners, std::size_t n_components, std::size_t n_features, int n_threads,
+                         T* upper) {
+  parallel::chunks(
+      n_components, 1, n_threads, [] { return 0; },
+      [&](int, std::size_t k, std::size_t) {
+        const T* packed = whiteners + k * packed_size(n_features);
+        T* out = upper + k * n_features * n_features;
+        PackedTriangle::for_each(n_features, [&](std::size_t place, std::size_t row, std::size_t column) {
+          if (row < n_features) out[column * n_features + row] = packed[place];
+        });
+      });
+}
 
 template <class T>
 std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, std::size_t n_features, int n_threads,
@@ -434,7 +513,11 @@ std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, st
               .solveInPlace(inverse.block(column, column, rest, std::min<Index>(kColumnBlock, rest)));
         }
         log_diagonal[k] = inverse.diagonal().array().log().sum();
-        Eigen::Map<Matrix<T>>(whiteners + k * n_features * n_features, D, D) = inverse.template cast<T>();
+        T* packed = whiteners + k * packed_size(n_features);
+        PackedTriangle::for_each(n_features, [&](std::size_t place, std::size_t row, std::size_t column) {
+          const bool inside = row < n_features && row >= column;
+          packed[place] = inside ? static_cast<T>(inverse(static_cast<Index>(row), static_cast<Index>(column))) : T{0};
+        });
         if (!std::isfinite(log_diagonal[k])) failed[k] = 1;
       });
   const auto first = std::find(failed.begin(), failed.end(), char{1});
@@ -446,49 +529,63 @@ void expect(const T* samples, std::size_t n, const double* sample_weight, const 
             std::vector<std::size_t> stages, int n_threads, std::int32_t* winners, Walk& walk, Statistics& statistics) {
   const std::size_t K = mixture.n_components;
   const std::size_t D = mixture.n_features;
-  const std::vector<T> constants = joint_constants(mixture);
-  if (stages.empty()) stages = plan_stages(samples, n, mixture, constants, winners);
+  const Prepared<T> prepared(mixture);
+  stages = stages.empty() ? plan_stages(samples, n, prepared, winners) : whole_tiles(stages, D);
   walk.rows = stages;
   walk.pairs.assign(stages.size(), 0);
-  std::vector<std::vector<Pair<T>>> of_component(K);
+  // Small moments are summed where the samples are in cache; for large ones, what each component keeps is collected and
+  // summed in a second pass.
+  const bool one_pass = K * D * D <= kOwnSums;
+  std::vector<Survivors<T>> survivors(one_pass ? 0 : K);
 
   struct Local {
     Walker<T> walker;
     SampleGroup<T> group;
     Kept<T> kept;
+    MomentSums<T> sums;
+    OwnStatistics own;
     std::size_t begin = 0;
-    double log_likelihood = 0;
   };
   // So many samples that their pairs fit in memory even if none is dropped.
   const std::size_t held = std::max<std::size_t>(kHeldPairs / K, 4096);
   const std::size_t chunk = chunk_size(n);
   for (std::size_t start = 0; start < n; start += held) {
     const std::size_t count = std::min(held, n - start);
-    for (auto& pairs : of_component) pairs.clear();
+    for (auto& of_component : survivors) of_component.clear();
     parallel::ordered_chunks(
         count, chunk, n_threads,
-        [&] { return Local{Walker<T>(mixture, stages, constants), SampleGroup<T>(K), Kept<T>(K, chunk)}; },
+        [&] {
+          return Local{Walker<T>(prepared, stages), SampleGroup<T>(K), Kept<T>(K, chunk), MomentSums<T>(D),
+                       OwnStatistics(one_pass ? K : 0, D)};
+        },
         [&](Local& local, std::size_t begin, std::size_t end) {
           local.begin = begin;
-          local.log_likelihood = 0;
+          local.own.clear();
           local.kept.clear();
           std::fill(local.walker.pairs.begin(), local.walker.pairs.end(), std::uint64_t{0});
           const std::size_t first = start + begin;
           local.walker.run(samples + first * D, end - begin, winners + first);
           for (std::size_t i = 0; i < end - begin; i += SampleGroup<T>::kSize) {
             const std::size_t n_group = local.walker.fill(i, first, local.group);
-            local.log_likelihood += local.kept.add(local.group, static_cast<std::uint32_t>(i), n_group,
-                                                   sample_weight != nullptr ? sample_weight + first + i : nullptr);
+            local.own.sums.log_likelihood +=
+                local.kept.add(local.group, static_cast<std::uint32_t>(i), n_group,
+                               sample_weight != nullptr ? sample_weight + first + i : nullptr);
           }
+          if (!one_pass) return;
+          for (std::size_t k = 0; k < K; ++k)
+            add_moments(local.sums, samples + first * D, local.kept.samples(k), local.kept.responsibilities(k),
+                        local.kept.count(k), mixture.means, k, 0, D, local.own.sums);
         },
         [&](Local& local) {
-          statistics.log_likelihood += local.log_likelihood;
-          for (std::size_t k = 0; k < K; ++k)
-            for (std::size_t j = 0; j < local.kept.count(k); ++j)
-              of_component[k].push_back({local.begin + local.kept.samples(k)[j], local.kept.responsibilities(k)[j]});
+          local.own.add_to(statistics);
+          for (std::size_t k = 0; k < survivors.size(); ++k) survivors[k].append(local.kept, k, local.begin);
           for (std::size_t s = 0; s < stages.size(); ++s) walk.pairs[s] += local.walker.pairs[s];
         });
-    add_moments(samples + start * D, of_component, mixture.means, D, n_threads, statistics);
+    if (!one_pass)
+      for_bands<T>(K, D, n_threads, [&](MomentSums<T>& sums, std::size_t k, std::size_t row, std::size_t row_end) {
+        add_moments(sums, samples + start * D, survivors[k].samples.data(), survivors[k].gamma.data(),
+                    survivors[k].samples.size(), mixture.means, k, row, row_end, statistics);
+      });
   }
   symmetrize(statistics, K, D, n_threads);
 }
@@ -497,11 +594,11 @@ template <class T>
 void moments(const T* samples, std::size_t n_features, const std::int64_t* offsets, const std::int64_t* indices,
              const double* responsibilities, std::size_t n_components, const double* means, int n_threads,
              Statistics& statistics) {
-  std::vector<std::vector<Pair<T>>> of_component(n_components);
-  for (std::size_t k = 0; k < n_components; ++k)
-    for (std::int64_t j = offsets[k]; j < offsets[k + 1]; ++j)
-      of_component[k].push_back({static_cast<std::size_t>(indices[j]), static_cast<T>(responsibilities[j])});
-  add_moments(samples, of_component, means, n_features, n_threads, statistics);
+  for_bands<T>(n_components, n_features, n_threads,
+               [&](MomentSums<T>& sums, std::size_t k, std::size_t row, std::size_t row_end) {
+                 add_moments(sums, samples, indices + offsets[k], responsibilities + offsets[k],
+                             static_cast<std::size_t>(offsets[k + 1] - offsets[k]), means, k, row, row_end, statistics);
+               });
   symmetrize(statistics, n_components, n_features, n_threads);
 }
 
@@ -509,17 +606,17 @@ namespace {
 
 // Calls use(walker, first, end) for finished walks over chunks of samples, in parallel.
 template <class T, class Use>
-void for_walks(const T* samples, std::size_t n, const Mixture<T>& mixture, const std::vector<std::size_t>& stages,
-               const std::vector<T>& constants, int n_threads, Use use) {
+void for_walks(const T* samples, std::size_t n, const Prepared<T>& prepared, const std::vector<std::size_t>& stages,
+               int n_threads, Use use) {
   struct Local {
     Walker<T> walker;
     std::vector<std::int32_t> winners;
   };
   parallel::chunks(
-      n, chunk_size(n), n_threads, [&] { return Local{Walker<T>(mixture, stages, constants), {}}; },
+      n, chunk_size(n), n_threads, [&] { return Local{Walker<T>(prepared, stages), {}}; },
       [&](Local& local, std::size_t begin, std::size_t end) {
         local.winners.assign(end - begin, -1);
-        local.walker.run(samples + begin * mixture.n_features, end - begin, local.winners.data());
+        local.walker.run(samples + begin * prepared.mixture.n_features, end - begin, local.winners.data());
         use(local.walker, begin, end);
       });
 }
@@ -529,7 +626,7 @@ void for_walks(const T* samples, std::size_t n, const Mixture<T>& mixture, const
 template <class T>
 void log_density(const T* samples, std::size_t n, const Mixture<T>& mixture, int n_threads, T* out) {
   const std::size_t K = mixture.n_components;
-  for_walks(samples, n, mixture, {mixture.n_features}, joint_constants(mixture), n_threads,
+  for_walks(samples, n, Prepared<T>(mixture), {mixture.n_features}, n_threads,
             [&](const Walker<T>& walker, std::size_t begin, std::size_t end) {
               for (std::size_t i = 0; i < end - begin; ++i)
                 for (std::size_t k = 0; k < K; ++k) out[(begin + i) * K + k] = walker.joint(i, k);
@@ -539,21 +636,21 @@ void log_density(const T* samples, std::size_t n, const Mixture<T>& mixture, int
 template <class T>
 void posterior(const T* samples, std::size_t n, const Mixture<T>& mixture, int n_threads, T* responsibilities,
                T* log_probability) {
-  const std::vector<T> constants = joint_constants(mixture);
+  const Prepared<T> prepared(mixture);
   const std::size_t K = mixture.n_components;
   const std::vector<std::int32_t> unknown(n, -1);
-  const std::vector<std::size_t> stages = plan_stages(samples, n, mixture, constants, unknown.data());
-  for_walks(samples, n, mixture, stages, constants, n_threads,
-            [&](const Walker<T>& walker, std::size_t begin, std::size_t end) {
-              SampleGroup<T> group(K);
-              for (std::size_t i = 0; i < end - begin; i += SampleGroup<T>::kSize) {
-                const std::size_t n_group = walker.fill(i, begin, group);
-                group.write(n_group, K, responsibilities + (begin + i) * K, log_probability + begin + i);
-              }
-            });
+  const std::vector<std::size_t> stages = plan_stages(samples, n, prepared, unknown.data());
+  for_walks(samples, n, prepared, stages, n_threads, [&](const Walker<T>& walker, std::size_t begin, std::size_t end) {
+    SampleGroup<T> group(K);
+    for (std::size_t i = 0; i < end - begin; i += SampleGroup<T>::kSize) {
+      const std::size_t n_group = walker.fill(i, begin, group);
+      group.write(n_group, K, responsibilities + (begin + i) * K, log_probability + begin + i);
+    }
+  });
 }
 
 #define CONVGMM_INSTANTIATE(T)                                                                                    \
+  template void transpose_whiteners<T>(const T*, std::size_t, std::size_t, int, T*);                              \
   template std::ptrdiff_t factorize<T>(const double*, std::size_t, std::size_t, int, T*, double*);                \
   template void expect<T>(const T*, std::size_t, const double*, const Mixture<T>&, std::vector<std::size_t>, int, \
                           std::int32_t*, Walk&, Statistics&);                                                     \

@@ -22,7 +22,7 @@ struct Mixture {
   const double* weights;       // (K,), or null for unweighted densities
   const double* means;         // (K, D)
   const double* log_diagonal;  // (K,) Σ_i log W_k,ii
-  const T* whiteners;          // (K, D, D) lower triangular W_k, each column-major
+  const T* whiteners;          // (K, packed_size(D)) lower triangles W_k, packed
 };
 
 // What EM needs from data, in the caller's memory, which holds zeros: K matrices are too large to be copied unseen.
@@ -40,11 +40,18 @@ struct Walk {
   std::vector<std::uint64_t> pairs;
 };
 
-// Lower triangular W_k = L_k⁻¹ (column-major) and Σ log W_k,ii for K covariances (K, D, D), in parallel. Returns the
-// first component whose covariance is not positive definite, or −1.
+// How many values a packed triangle has.
+std::size_t packed_size(std::size_t n_features);
+
+// Lower triangles W_k = L_k⁻¹, packed, and Σ log W_k,ii for K covariances (K, D, D), in parallel. Returns the first
+// component whose covariance is not positive definite, or −1.
 template <class T>
 std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, std::size_t n_features, int n_threads,
                          T* whiteners, double* log_diagonal);
+
+// Upper triangles W_kᵀ (K, D, D), row by row, in memory that holds zeros, of packed ones.
+template <class T>
+void transpose_whiteners(const T* whiteners, std::size_t n_components, std::size_t n_features, int n_threads, T* upper);
 
 // One E-step and the sums of the M-step. `winners` (n,) holds each sample's likeliest component, or −1 where it is not
 // known, and is brought up to date. `stages` are ascending numbers of rows that end with D; none: chosen from the

@@ -66,9 +66,8 @@ class SampleGroup {
       store(at(k), e);
       total_ += e;
     }
-    const std::uint32_t wanted = (std::uint32_t{1} << count) - 1;
     const std::uint32_t lacking =
-        wanted & ~mask_of<T>((largest_ > std::numeric_limits<T>::lowest()) & (total_ >= T{1}));
+        first_lanes<T>(count) & ~mask_of<T>((largest_ > std::numeric_limits<T>::lowest()) & (total_ >= T{1}));
     if (lacking != 0) throw NoDensity(first + static_cast<std::size_t>(__builtin_ctz(lacking)));
   }
 

@@ -116,20 +116,32 @@ inline std::uint32_t mask_of(IntVec<T> comparison) {
 #endif
 }
 
+// The mask of the first n lanes, or of all.
+template <class T>
+constexpr std::uint32_t first_lanes(std::size_t n) {
+  return n < kLanes<T> ? (std::uint32_t{1} << n) - 1 : (std::uint32_t{1} << kLanes<T>)-1;
+}
+
 // Appends the lanes that the mask names to `values`, and first + their number to `indices`; returns how many. Both
 // need room for a whole vector, whatever the mask is.
 template <class T>
 inline std::size_t append(Vec<T> v, std::uint32_t mask, std::uint32_t first, T* values, std::uint32_t* indices) {
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#if defined(__AVX512VL__) && defined(__AVX512DQ__)
   if constexpr (sizeof(T) == 4) {  // branches on a mask are seldom foreseen
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i numbers = _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int>(first)));
     const auto m = static_cast<__mmask16>(mask);
     _mm512_storeu_ps(values, _mm512_maskz_compress_ps(m, reinterpret_cast<__m512>(v)));
     _mm512_storeu_si512(indices, _mm512_maskz_compress_epi32(m, numbers));
-    return static_cast<std::size_t>(__builtin_popcount(mask));
+  } else {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i numbers = _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(first)));
+    const auto m = static_cast<__mmask8>(mask);
+    _mm512_storeu_pd(values, _mm512_maskz_compress_pd(m, reinterpret_cast<__m512d>(v)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(indices), _mm256_maskz_compress_epi32(m, numbers));
   }
-#endif
+  return static_cast<std::size_t>(__builtin_popcount(mask));
+#else
   std::size_t n = 0;
   for (; mask != 0; mask &= mask - 1, ++n) {
     const auto lane = static_cast<std::uint32_t>(__builtin_ctz(mask));
@@ -137,6 +149,7 @@ inline std::size_t append(Vec<T> v, std::uint32_t mask, std::uint32_t first, T* 
     indices[n] = first + lane;
   }
   return n;
+#endif
 }
 
 namespace detail {

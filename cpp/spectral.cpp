@@ -9,6 +9,7 @@
 #include "parallel.hpp"
 #include "posterior.hpp"
 #include "simd.hpp"
+#include "tile.hpp"
 
 namespace convgmm::spectral {
 namespace {
@@ -28,7 +29,7 @@ constexpr std::size_t kCoefficientTile = 256;
 constexpr std::size_t kRows = simd::kRegisters == 32 ? 8 : 6;
 constexpr std::size_t kColumns = 2;
 
-// The mixture in the form that the kernel reads: ½ m/S by tiles of components, each (D, tile), and the constants
+// The mixture in the form that the kernel reads: −½ m/S by tiles of components, each (D, tile), and the constants
 // log π_k − ½ Σ m (log S + log 2π). Components are padded to whole vectors with a constant of −inf.
 template <class T>
 struct Packed {
@@ -52,7 +53,7 @@ struct Packed {
       for (std::size_t d = 0; d < D; ++d) {
         const double variance = mixture.spectra[k * D + d];
         const double m = mixture.multiplicities[d];
-        column[d * stride] = static_cast<T>(0.5 * m / variance);
+        column[d * stride] = static_cast<T>(-0.5 * m / variance);
         log_normaliser += m * (std::log(variance) + std::log(2 * std::numbers::pi));
       }
       const double log_weight = mixture.weights != nullptr ? std::log(mixture.weights[k]) : 0.0;
@@ -65,7 +66,7 @@ struct Packed {
   std::size_t width_of(std::size_t tile) const { return std::min(tile_width(), width - tile * tile_width()); }
 };
 
-// out[i][k] (+)= −Σ_d P[i][d] A[d][k] for `Rows` samples and `Columns` vectors of components, sums held in registers.
+// out[i][k] (+)= Σ_d P[i][d] A[d][k] for `Rows` samples and `Columns` vectors of components.
 // `begin` says that the sum starts here; otherwise it continues what stands in `out`.
 template <class T, std::size_t Rows, std::size_t Columns>
 inline void accumulate_distances(const T* P, std::size_t P_stride, const T* A, std::size_t n_coefficients, bool begin,
@@ -74,12 +75,7 @@ inline void accumulate_distances(const T* P, std::size_t P_stride, const T* A, s
   if (!begin)
     for (std::size_t i = 0; i < Rows; ++i)
       for (std::size_t c = 0; c < Columns; ++c) sum[i][c] = load(out + i * out_stride + c * kLanes<T>);
-  for (std::size_t d = 0; d < n_coefficients; ++d) {
-    Vec<T> a[Columns];
-    for (std::size_t c = 0; c < Columns; ++c) a[c] = load(A + (d * Columns + c) * kLanes<T>);
-    for (std::size_t i = 0; i < Rows; ++i)
-      for (std::size_t c = 0; c < Columns; ++c) sum[i][c] -= P[i * P_stride + d] * a[c];
-  }
+  simd::multiply_add<T>(P, P_stride, 1, A, Columns * kLanes<T>, n_coefficients, sum);
   for (std::size_t i = 0; i < Rows; ++i)
     for (std::size_t c = 0; c < Columns; ++c) store(out + i * out_stride + c * kLanes<T>, sum[i][c]);
 }

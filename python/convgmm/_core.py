@@ -45,6 +45,7 @@ full_factorize_float64 = _chosen.full_factorize_float64
 full_log_density = _chosen.full_log_density
 full_moments = _chosen.full_moments
 full_posterior = _chosen.full_posterior
+full_transpose_whiteners = _chosen.full_transpose_whiteners
 half_spectrum = _chosen.half_spectrum
 spectral_expect = _chosen.spectral_expect
 spectral_log_density = _chosen.spectral_log_density

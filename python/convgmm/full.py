@@ -395,12 +395,11 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
             means = means @ self._axes.T
             covariances = self._axes @ covariances @ self._axes.T
             covariances = (covariances + covariances.transpose(0, 2, 1)) / 2  # rounding leaves it not quite symmetric
-        # The core's lower triangles are column-major: read by rows they are the upper ones wanted here.
-        factors = self._factors(covariances, np.dtype(np.float64))[0].astype(np.float64, copy=False)
+        whiteners = self._factors(covariances, np.dtype(np.float64))[0].astype(np.float64, copy=False)
         self.weights_ = parameters.weights
         self.means_ = means + self._centre
         self.covariances_ = covariances
-        self.precisions_cholesky_ = factors
+        self.precisions_cholesky_ = _core.full_transpose_whiteners(whiteners, means.shape[1], self._threads())
 
     def _factors(self, covariances: NDArray[np.float64], dtype: np.dtype[Any]) -> tuple[Floats, NDArray[np.float64]]:
         factorize = _core.full_factorize_float32 if dtype == np.float32 else _core.full_factorize_float64
