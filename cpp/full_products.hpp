@@ -3,14 +3,14 @@
 //
 // What a product with Eigen costs beside the arithmetic, packing both operands, is here done once for a triangle or
 // together with gathering the samples; and only the tiles that touch the diagonal do needless work. GFLOP/s of one
-// thread, x86-64-v4, two Zen 5 cores, 2026-11, needless work not counted; Eigen 3.4.1 in blocks of 96 rows and 256
-// samples:
+// thread, gathering included and needless work not counted, beside Eigen 3.4.1 in blocks of 96 rows and 256 samples;
+// x86-64-v4, two Zen 5 cores, 2026-11:
 //
-//     coordinates            8 (float64)   32 (float64)   16   64  128  256  784 (float32)
-//     norms,   here                   44             62  115  178  200  210  210
-//              Eigen                   7             30   25   74  105  138  166
-//     scatter, here                   14             40        88       160  185
-//              Eigen                  11             28        63        92  141
+//                     float64, 8   32 features   float32, 16    64   128   256   784
+//     norms,   here           32            72            96   173   194   208   214
+//              Eigen           7            30            25    77   103   134   154
+//     scatter, here           17            60                 141         191   196
+//              Eigen          11            31                  73         114   148
 #pragma once
 
 #include <algorithm>
@@ -23,9 +23,12 @@
 
 namespace convgmm::full {
 
-// A tile of norms: so many rows of W, and up to so many vectors of samples.
-inline constexpr std::size_t kTileRows = 4;
+// The tile of a product: so many rows of a matrix, and up to so many vectors of what it is multiplied with. With more
+// vectors the rows are done in parts, since half of the registers hold sums.
+inline constexpr std::size_t kTileRows = 8;
 inline constexpr std::size_t kTileVectors = simd::kRegisters == 32 ? 4 : 2;
+template <std::size_t Vectors>
+inline constexpr std::size_t kPartRows = std::min(kTileRows, std::bit_floor(simd::kRegisters / 2 / Vectors));
 
 // Samples whose coordinates are gathered for one product.
 template <class T>
@@ -76,21 +79,28 @@ inline void write_columns(const T* const (&samples)[simd::kLanes<T>], const T* c
 // The squared norms of rows [from, to) of W (x − μ), W packed, for `Columns` vectors of samples whose coordinates, less
 // the mean, stand as columns in `centred` (to, Columns vectors). `from` is a multiple of kTileRows, and so is `to`
 // unless it is D.
+//
+// Not inlined: among the gathering of samples the compiler would not keep all in registers.
 template <class T, std::size_t Columns>
-inline void squared_norms(const T* W, std::size_t from, std::size_t to, const T* centred,
-                          simd::Vec<T> (&norms)[Columns]) {
+[[gnu::noinline]] void squared_norms(const T* W, std::size_t from, std::size_t to, const T* centred,
+                                     simd::Vec<T> (&norms)[Columns]) {
   constexpr std::size_t kStep = Columns * simd::kLanes<T>;
-  for (auto& norm : norms) norm = simd::Vec<T>{};
-  for (std::size_t row = from; row < to; row += kTileRows) {
-    simd::Vec<T> z[kTileRows][Columns] = {};
-    simd::multiply_add<T>(W + PackedTriangle::tile(row), 1, kTileRows, centred, kStep, std::min(row + kTileRows, to),
-                          z);
-    for (std::size_t c = 0; c < Columns; ++c) {
-      simd::Vec<T> of_tile = z[0][c] * z[0][c];  // summed first, so that fewer roundings follow one another
-      for (std::size_t i = 1; i < kTileRows; ++i) of_tile += z[i][c] * z[i][c];
-      norms[c] += of_tile;
+  constexpr std::size_t kRows = kPartRows<Columns>;
+  constexpr std::size_t kTerms = 4;  // summed first, so that fewer roundings follow one another
+  simd::Vec<T> total[Columns] = {};
+  for (std::size_t row = from; row < to; row += kTileRows)
+    for (std::size_t part = 0; part < kTileRows; part += kRows) {
+      simd::Vec<T> z[kRows][Columns] = {};
+      simd::multiply_add<T>(W + PackedTriangle::tile(row) + part, 1, kTileRows, centred, kStep,
+                            std::min(row + part + kRows, to), z);
+      for (std::size_t i = 0; i < kRows; i += kTerms)
+        for (std::size_t c = 0; c < Columns; ++c) {
+          simd::Vec<T> sum = z[i][c] * z[i][c];
+          for (std::size_t j = 1; j < kTerms; ++j) sum += z[i + j][c] * z[i + j][c];
+          total[c] += sum;
+        }
     }
-  }
+  for (std::size_t c = 0; c < Columns; ++c) norms[c] = total[c];
 }
 
 // Sums Σ γ (x − μ) and the lower triangle of Σ γ (x − μ)(x − μ)ᵀ over samples in T, and adds them to float64 sums now
@@ -110,7 +120,7 @@ class MomentSums {
   }
 
   // The rows of the highest tile; a band of rows begins at a multiple of it.
-  static constexpr std::size_t kRowStep = std::min<std::size_t>(8, kGroup<T>);
+  static constexpr std::size_t kRowStep = std::min(kTileRows, kGroup<T>);
 
   std::size_t n_features() const { return D_; }
 
@@ -127,8 +137,7 @@ class MomentSums {
       const std::size_t n = std::min(kPanel, count - begin);
       if (summed == 0) clear(row, row_end);
       for (std::size_t j = 0; j < n; ++j) root_[j] = std::sqrt(static_cast<T>(gamma[begin + j]));
-      for (std::size_t j = 0; j < n; ++j)
-        gather(samples + static_cast<std::size_t>(indices[begin + j]) * D_, j, row_end);
+      for (std::size_t column = 0; column < row_end; column += kColumns) gather(samples, indices + begin, n, column);
       for (std::size_t column = 0; column < row_end; column += kColumns) multiply(column, n, row, row_end);
       summed += n;
       if (summed >= kFlush || begin + n == count) {
@@ -149,15 +158,19 @@ class MomentSums {
   // How many columns stand in the block that begins at `column`.
   std::size_t columns_at(std::size_t column) const { return std::min(kColumns, width_ - column); }
 
-  // Writes √γ (x − μ) as row j of the panel, which is divided into blocks of columns, (kPanel, columns) each.
-  void gather(const T* x, std::size_t j, std::size_t row_end) {
-    for (std::size_t column = 0; column < row_end; column += kColumns) {
-      const std::size_t columns = columns_at(column);
-      T* out = panel_.data() + column * kPanel + j * columns;
+  // Writes √γ (x − μ) of n samples to a block of columns of the panel, (n, columns).
+  template <class Index>
+  void gather(const T* samples, const Index* indices, std::size_t n, std::size_t column) {
+    const std::size_t columns = columns_at(column);
+    const std::size_t present = std::min(columns, D_ - column);
+    const T* centre = centre_.data() + column;
+    T* out = panel_.data() + column * kPanel;
+    for (std::size_t j = 0; j < n; ++j, out += columns) {
+      const T* x = samples + static_cast<std::size_t>(indices[j]) * D_ + column;
       std::size_t d = 0;
-      for (; d < columns && column + d + kLanes <= D_; d += kLanes)
-        simd::store(out + d, (simd::load(x + column + d) - simd::load(centre_.data() + column + d)) * root_[j]);
-      for (; d < columns && column + d < D_; ++d) out[d] = (x[column + d] - centre_[column + d]) * root_[j];
+      for (; d + kLanes <= present; d += kLanes)
+        simd::store(out + d, (simd::load(x + d) - simd::load(centre + d)) * root_[j]);
+      for (; d < present; ++d) out[d] = (x[d] - centre[d]) * root_[j];
     }
   }
 
@@ -175,8 +188,7 @@ class MomentSums {
       T* sums = second_.data() + (r - row) * width_ + column;
       const std::size_t to_diagonal = (r - column + kRowStep - 1) / kLanes + 1;
       simd::with_constant<kTileVectors>(std::min(width / kLanes, to_diagonal), [&](auto vectors) {
-        constexpr std::size_t kSums = simd::kRegisters / 2;
-        constexpr std::size_t kRows = std::min(kRowStep, std::bit_floor(kSums / vectors));
+        constexpr std::size_t kRows = std::min(kRowStep, kPartRows<vectors>);
         for (std::size_t i = 0; i < kRowStep; i += kRows)
           tile<kRows, vectors>(a + i, 1, columns_at(block), b, width, n, sums + i * width_);
       });

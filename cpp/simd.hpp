@@ -17,13 +17,13 @@ namespace convgmm::simd {
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 inline constexpr std::size_t kRegisterBytes = 64;
-inline constexpr int kRegisters = 32;
+inline constexpr std::size_t kRegisters = 32;
 #elif defined(__AVX2__)
 inline constexpr std::size_t kRegisterBytes = 32;
-inline constexpr int kRegisters = 16;
+inline constexpr std::size_t kRegisters = 16;
 #else
 inline constexpr std::size_t kRegisterBytes = 16;
-inline constexpr int kRegisters = 16;
+inline constexpr std::size_t kRegisters = 16;
 #endif
 
 template <class T>

@@ -66,7 +66,9 @@ struct Packed {
   std::size_t width_of(std::size_t tile) const { return std::min(tile_width(), width - tile * tile_width()); }
 };
 
-// out[i][k] (+)= Σ_d P[i][d] A[d][k] for `Rows` samples and `Columns` vectors of components.
+// out[i][k] (+)= Σ_d P[i][d] A[d][k] for `Rows` samples and `Columns` vectors of components. Beside Eigen 3.4.1, in
+// blocks of 128 samples, float32 at x86-64-v4, one thread of two Zen 5 cores, 2026-11: 224 GFLOP/s to 149 with 130
+// coefficients and 32 components, 225 to 191 with 256; at x86-64-v3 114 to 90 and 111 to 103; float64 112 to 77.
 // `begin` says that the sum starts here; otherwise it continues what stands in `out`.
 template <class T, std::size_t Rows, std::size_t Columns>
 inline void accumulate_distances(const T* P, std::size_t P_stride, const T* A, std::size_t n_coefficients, bool begin,
