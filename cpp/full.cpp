@@ -410,6 +410,7 @@ class OwnStatistics {
         D_(D),
         memory_(K * (1 + D + D * D)),
         sums{memory_.data(), memory_.data() + K, memory_.data() + K * (1 + D)} {}
+  OwnStatistics(OwnStatistics&&) = default;  // a copy's sums would be those of the original
 
   void clear() {
     std::fill(memory_.begin(), memory_.end(), 0.0);

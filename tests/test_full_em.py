@@ -85,6 +85,35 @@ def test_one_step_from_identical_parameters_with_every_way_to_prune(dtype, toler
     assert len(_core.full_expect(data, *mixture, None, np.full(len(X), -1, np.int32), [], 1)[4]) > 1
 
 
+@pytest.mark.parametrize("D", [1, 2, 7, 8, 9, 17, 33, 63, 64, 65, 130])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-4), (np.float64, 1e-11)])
+def test_the_products_match_numpy_for_any_number_of_features(D, dtype, tolerance, rng):
+    K, n = 3, 300  # few components: their moments are summed in bands of rows
+    X = rng.standard_normal((n, D)).astype(dtype)
+    means = rng.standard_normal((K, D))
+    covariances = np.stack([np.cov(rng.standard_normal((D, 3 * D + 5))).reshape(D, D) for _ in range(K)])
+    factorize = _core.full_factorize_float32 if dtype == np.float32 else _core.full_factorize_float64
+    whiteners, log_diagonal, failed = factorize(covariances, 2)
+    assert failed == -1
+    density = _core.full_log_density(X, means, whiteners, log_diagonal, 2)
+    expected = oracle.full_log_density(X, means, covariances)
+    np.testing.assert_allclose(density, expected, rtol=tolerance, atol=tolerance * D)
+    if dtype == np.float64:
+        upper = _core.full_transpose_whiteners(whiteners, D, 2)
+        np.testing.assert_array_equal(upper, np.triu(upper))
+        np.testing.assert_allclose(upper @ upper.transpose(0, 2, 1), np.linalg.inv(covariances), rtol=1e-8, atol=1e-10)
+
+    of = [rng.choice(n, size, replace=False) for size in (n, 1, 0)]  # each sample, one, and none
+    gamma = [rng.uniform(size=len(samples)) for samples in of]
+    offsets = np.cumsum([0, *map(len, of)])
+    share, first, second, _ = _core.full_moments(X, offsets, np.concatenate(of), np.concatenate(gamma), means, 2)
+    for k in range(K):
+        about = X[of[k]].astype(np.float64) - means[k]
+        np.testing.assert_allclose(share[k], gamma[k].sum(), rtol=tolerance)
+        np.testing.assert_allclose(first[k], gamma[k] @ about, rtol=tolerance, atol=tolerance * n)
+        np.testing.assert_allclose(second[k], (about.T * gamma[k]) @ about, rtol=tolerance, atol=tolerance * n)
+
+
 @pytest.mark.data
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-9)])
 def test_digits_match_the_dense_oracle(dtype, tolerance, data_dir):
