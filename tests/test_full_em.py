@@ -302,6 +302,14 @@ def test_a_failed_fit_leaves_the_model_as_it_was(rng):
     assert fitted.weights_.shape == (2,)
 
 
+def test_one_random_state_is_one_start_in_either_dtype(rng):
+    X, _ = clusters(rng, 6000, 70, 8, apart=1.0)
+    X = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)  # norms that rounding alone tells apart
+    options = {"random_state": 0, "tol": 0, "max_iter": 4}
+    single, double = FullGMM(8, **options).fit(X), FullGMM(8, **options).fit(X.astype(np.float64))
+    np.testing.assert_allclose(single.lower_bounds_, double.lower_bounds_, rtol=1e-5)
+
+
 def test_random_starts_are_distinct_samples(rng):
     X = np.repeat(rng.standard_normal((12, 3)), 40, axis=0)
     fitted = FullGMM(10, init="random", max_iter=1, random_state=0, reg_covar=1e-3).fit(X)

@@ -53,9 +53,14 @@ class MomentStatistics:
 
 @dataclass(eq=False)
 class Samples:
-    """Rotated samples (n, D), and each one's likeliest component in the last iteration, −1 where not known, (n,)."""
+    """Rotated samples (n, D), their squared norms before that, (n,), and each one's likeliest component, (n,).
+
+    The norms are those of the samples as they were given, in float64, and so free of the rounding of a rotation. A
+    likeliest component is that of the last iteration, −1 where not known.
+    """
 
     rotated: Floats
+    norms: NDArray[np.float64]
     winners: NDArray[np.int32]
     n_components: int
 
@@ -258,7 +263,8 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         if D >= _LEAST_ROTATED:
             about = scatter - np.outer(self._centre, self._centre)
             self._axes = np.ascontiguousarray(np.linalg.eigh(about)[1][:, ::-1])
-        return Samples(self._data(X), np.full(n, -1, dtype=np.int32), 0)
+        norms = np.einsum("nd,nd->n", X, X, dtype=np.float64)
+        return Samples(self._data(X), norms, np.full(n, -1, dtype=np.int32), 0)
 
     def _rotated_means(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         centred = means - self._centre
@@ -338,7 +344,7 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
             gamma = resp[sample, component]
             about = resp.T @ X / np.maximum(resp.sum(axis=0), np.finfo(np.float64).tiny)[:, None]
         else:
-            centres = means if means is not None and self.means == "free" else self._centres(X, sample_weight, rng)
+            centres = means if means is not None and self.means == "free" else self._centres(data, sample_weight, rng)
             labels = pairwise_distances_argmin(X, centres.astype(X.dtype))
             sample = np.argsort(labels, kind="stable")
             component = labels[sample]
@@ -364,11 +370,11 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         )
 
     def _centres(
-        self, X: Floats, sample_weight: NDArray[np.float64] | None, rng: np.random.RandomState
+        self, data: Samples, sample_weight: NDArray[np.float64] | None, rng: np.random.RandomState
     ) -> NDArray[np.float64]:
-        order = np.einsum("nd,nd->n", X, X)
-        chosen = draw(order, sample_weight, _DRAWS_PER_COMPONENT * self.n_components, rng)
-        drawn = X[chosen].astype(np.float64)
+        # In an order that rounding does not change, lest one random state means another start for another dtype.
+        chosen = draw(data.norms, sample_weight, _DRAWS_PER_COMPONENT * self.n_components, rng)
+        drawn = data.rotated[chosen].astype(np.float64)
         if self.init == "random":
             # Of equal samples one: a second centre at the same place would have no samples.
             distinct = drawn[np.sort(np.unique(drawn, axis=0, return_index=True)[1])]
