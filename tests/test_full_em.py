@@ -310,6 +310,13 @@ def test_one_random_state_is_one_start_in_either_dtype(rng):
     np.testing.assert_allclose(single.lower_bounds_, double.lower_bounds_, rtol=1e-5)
 
 
+def test_a_start_does_not_depend_on_the_order_of_samples_of_equal_norm(rng):
+    X = np.eye(12)[rng.integers(0, 12, 600)]  # as rows of sure posteriors are
+    options = {"init": "random", "random_state": 0, "tol": 0, "max_iter": 2, "reg_covar": 1e-2}
+    one, other = FullGMM(4, **options).fit(X), FullGMM(4, **options).fit(X[rng.permutation(600)])
+    np.testing.assert_allclose(one.means_, other.means_, atol=1e-9)
+
+
 def test_random_starts_are_distinct_samples(rng):
     X = np.repeat(rng.standard_normal((12, 3)), 40, axis=0)
     fitted = FullGMM(10, init="random", max_iter=1, random_state=0, reg_covar=1e-3).fit(X)

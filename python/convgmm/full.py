@@ -53,14 +53,15 @@ class MomentStatistics:
 
 @dataclass(eq=False)
 class Samples:
-    """Rotated samples (n, D), their squared norms before that, (n,), and each one's likeliest component, (n,).
+    """Rotated samples (n, D), what a start orders them by, (n,), and each one's likeliest component, (n,).
 
-    The norms are those of the samples as they were given, in float64, and so free of the rounding of a rotation. A
-    likeliest component is that of the last iteration, −1 where not known.
+    The order is that along one fixed direction, of the samples as they were given and in float64: rounding does not
+    change it, and only equal samples stand at one place. A likeliest component is that of the last iteration, −1 where
+    not known.
     """
 
     rotated: Floats
-    norms: NDArray[np.float64]
+    places: NDArray[np.float64]
     winners: NDArray[np.int32]
     n_components: int
 
@@ -263,8 +264,9 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         if D >= _LEAST_ROTATED:
             about = scatter - np.outer(self._centre, self._centre)
             self._axes = np.ascontiguousarray(np.linalg.eigh(about)[1][:, ::-1])
-        norms = np.einsum("nd,nd->n", X, X, dtype=np.float64)
-        return Samples(self._data(X), norms, np.full(n, -1, dtype=np.int32), 0)
+        direction = np.random.RandomState(0).standard_normal(D)
+        places = np.einsum("nd,d->n", X, direction, dtype=np.float64)
+        return Samples(self._data(X), places, np.full(n, -1, dtype=np.int32), 0)
 
     def _rotated_means(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         centred = means - self._centre
@@ -373,7 +375,7 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         self, data: Samples, sample_weight: NDArray[np.float64] | None, rng: np.random.RandomState
     ) -> NDArray[np.float64]:
         # In an order that rounding does not change, lest one random state means another start for another dtype.
-        chosen = draw(data.norms, sample_weight, _DRAWS_PER_COMPONENT * self.n_components, rng)
+        chosen = draw(data.places, sample_weight, _DRAWS_PER_COMPONENT * self.n_components, rng)
         drawn = data.rotated[chosen].astype(np.float64)
         if self.init == "random":
             # Of equal samples one: a second centre at the same place would have no samples.
