@@ -9,13 +9,13 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+from convgmm.half_spectrum import HalfSpectrum
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from convgmm import ConvGMM
 from convgmm.conv import Spectra
-from convgmm.half_spectrum import HalfSpectrum
 from problem import Problem
 
 Result = dict[str, NDArray[np.float64]]

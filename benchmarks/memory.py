@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
 from convgmm.half_spectrum import half_spectrum
+
 from problem import fit_briefly
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from convgmm.half_spectrum import HalfSpectrum, half_spectrum
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from cases import Case
 from convgmm import ConvGMM
 from convgmm.datasets import extract_patches, load_bsds500, load_sample_images
-from convgmm.half_spectrum import HalfSpectrum, half_spectrum
 
 # A few iterations make responsibilities as sparse as they are in most of a fit.
 _WARMING_ITERATIONS = 10

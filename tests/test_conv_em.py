@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import oracle
 from convgmm import ConvGMM, LikelihoodWarning, _core
-from convgmm.half_spectrum import HalfSpectrum
+from convgmm.basis import Fourier
 
 SHAPES = [(15,), (16,), (6, 6), (7, 5), (16, 16), (3, 4, 5), (4, 4, 4)]
 
@@ -60,7 +60,7 @@ def test_one_step_matches_the_oracle(n_components, shape, dtype, tolerance, rng)
     """Odd numbers of samples, components and coefficients reach every tail of the kernels."""
     n = 403
     X = correlated(rng, n, shape, dtype)
-    half = HalfSpectrum(shape, True)
+    half = Fourier(shape, True)
     planes = oracle.symmetric_spectra(rng, n_components, shape)
     weights = rng.dirichlet(np.ones(n_components))
     sample_weight = rng.uniform(0, 2, n)

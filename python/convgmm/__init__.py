@@ -6,8 +6,9 @@ from . import datasets, plotting
 from .configuration import show_config
 from .conv import ConvGMM
 from .deep import DeepGMM
+from .em import LikelihoodWarning, Pruning
 from .full import FullGMM
-from .mixture import LikelihoodWarning, Pruning
+from .model import Model
 
 __version__ = version("convgmm")
 
@@ -16,6 +17,7 @@ __all__ = [
     "DeepGMM",
     "FullGMM",
     "LikelihoodWarning",
+    "Model",
     "Pruning",
     "__version__",
     "datasets",

@@ -7,7 +7,6 @@ import importlib
 import os
 
 from . import _cpu
-from ._fftw import library_paths
 
 
 def _choose(built: list[str], supported: str, forced: str | None) -> str:
@@ -36,6 +35,7 @@ levels_built = _cpu.levels_built.split()
 level = _choose(levels_built, _cpu.processor_level(), os.environ.get("CONVGMM_ISA"))
 _chosen = importlib.import_module(f"{__package__}._core_{level}")
 
+NoDensity = _chosen.NoDensity
 compiler: str = _chosen.compiler
 eigen_version: str = _chosen.eigen_version
 fft_library_version = _chosen.fft_library_version
@@ -47,10 +47,11 @@ full_moments = _chosen.full_moments
 full_posterior = _chosen.full_posterior
 full_transpose_whiteners = _chosen.full_transpose_whiteners
 half_spectrum = _chosen.half_spectrum
+principal_axes = _chosen.principal_axes
+project = _chosen.project
+set_fft_libraries = _chosen.set_fft_libraries
 spectral_expect = _chosen.spectral_expect
 spectral_log_density = _chosen.spectral_log_density
 spectral_posterior = _chosen.spectral_posterior
 squared_coefficients = _chosen.squared_coefficients
 thread_count = _chosen.thread_count
-
-_chosen.set_fft_libraries(*map(str, library_paths()))

@@ -21,21 +21,26 @@ eigen_version: str
 
 def thread_count(requested: int) -> int: ...
 
+class NoDensity(ValueError):
+    """A sample has no density under any component; the argument is its index."""
+
 # bind_fft
 def fft_library_version() -> str: ...
 def half_spectrum(shape: Sequence[int]) -> tuple[_Float64, NDArray[np.int64]]: ...
+def set_fft_libraries(single_path: str, double_path: str) -> None: ...
 def squared_coefficients(patches: _Floats, shape: Sequence[int], remove_mean: bool, n_threads: int) -> _Floats: ...
 
 # bind_full
-def full_factorize_float32(covariances: _Float64, n_threads: int) -> tuple[NDArray[np.float32], _Float64, int]: ...
-def full_factorize_float64(covariances: _Float64, n_threads: int) -> tuple[_Float64, _Float64, int]: ...
+def full_factorize_float32(
+    covariances: _Float64, n_threads: int
+) -> tuple[NDArray[np.float32], _Float64, _Float64, int]: ...
+def full_factorize_float64(covariances: _Float64, n_threads: int) -> tuple[_Float64, _Float64, _Float64, int]: ...
 def full_transpose_whiteners(whiteners: _Float64, n_features: int, n_threads: int) -> _Float64: ...
 def full_expect(
     samples: _Floats,
     means: _Float64,
     whiteners: _Floats,
-    log_diagonal: _Float64,
-    weights: _Float64,
+    constants: _Float64,
     sample_weight: _Float64 | None,
     winners: NDArray[np.int32],
     stages: Sequence[int],
@@ -50,33 +55,26 @@ def full_moments(
     n_threads: int,
 ) -> _Moments: ...
 def full_log_density(
-    samples: _Floats, means: _Float64, whiteners: _Floats, log_diagonal: _Float64, n_threads: int
+    samples: _Floats, means: _Float64, whiteners: _Floats, constants: _Float64, n_threads: int
 ) -> _Floats: ...
 def full_posterior(
-    samples: _Floats,
-    means: _Float64,
-    whiteners: _Floats,
-    log_diagonal: _Float64,
-    weights: _Float64 | None,
-    n_threads: int,
+    samples: _Floats, means: _Float64, whiteners: _Floats, constants: _Float64, n_threads: int
 ) -> tuple[_Floats, _Floats]: ...
+def principal_axes(symmetric: _Float64) -> tuple[_Float64, _Float64]: ...
+def project(samples: _Floats, centre: _Float64, axes: _Float64, n_threads: int) -> _Floats: ...
 
 # bind_spectral
 def spectral_expect(
     coefficients: _Floats,
     multiplicities: _Float64,
     spectra: _Float64,
-    weights: _Float64,
+    constants: _Float64,
     sample_weight: _Float64 | None,
     n_threads: int,
 ) -> tuple[_Float64, _Float64, float]: ...
 def spectral_log_density(
-    coefficients: _Floats, multiplicities: _Float64, spectra: _Float64, n_threads: int
+    coefficients: _Floats, multiplicities: _Float64, spectra: _Float64, constants: _Float64, n_threads: int
 ) -> _Floats: ...
 def spectral_posterior(
-    coefficients: _Floats,
-    multiplicities: _Float64,
-    spectra: _Float64,
-    weights: _Float64 | None,
-    n_threads: int,
+    coefficients: _Floats, multiplicities: _Float64, spectra: _Float64, constants: _Float64, n_threads: int
 ) -> tuple[_Floats, _Floats]: ...

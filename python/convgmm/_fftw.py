@@ -1,33 +1,55 @@
-"""Where the installed pyfftw keeps FFTW's shared libraries."""
+"""Where FFTW's shared libraries are: those that the installed pyfftw carries, or the system's."""
 
+import ctypes.util
 import importlib.util
+from functools import cache
 from pathlib import Path
+
+from . import _core
 
 #: File names start with these; what follows is a hash and a version that change with every release.
 _SINGLE, _DOUBLE = "libfftw3f", "libfftw3"
 
 
-def library_paths() -> tuple[Path, Path]:
-    """Return the single- and the double-precision library of the installed pyfftw.
+@cache
+def provide() -> None:
+    """Name the libraries to the core, once; the core opens them when it first transforms.
 
     Raises
     ------
     ImportError
-        If pyfftw is not installed, or carries no such library.
+        If there are none; says what to install.
     """
+    _core.set_fft_libraries(*library_paths())
+
+
+@cache
+def library_paths() -> tuple[str, str]:
+    """Return the single- and the double-precision library: a path, or a name that the loader finds.
+
+    Raises
+    ------
+    ImportError
+        If pyfftw carries no such library and the system has none; says what to install.
+    """
+    folders: list[Path] = []
     spec = importlib.util.find_spec("pyfftw")
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError("convgmm needs FFTW, which it takes from pyfftw: pip install pyfftw")
-    package = Path(next(iter(spec.submodule_search_locations)))
-    # Linux wheels keep libraries beside the package, macOS wheels inside it.
-    folders = [package.parent / "pyfftw.libs", package.parent / "pyFFTW.libs", package / ".dylibs", package]
+    if spec is not None and spec.submodule_search_locations:
+        package = Path(next(iter(spec.submodule_search_locations)))
+        # Linux wheels keep libraries beside the package, macOS wheels inside it.
+        folders = [package.parent / "pyfftw.libs", package.parent / "pyFFTW.libs", package / ".dylibs", package]
     return _find(folders, _SINGLE), _find(folders, _DOUBLE)
 
 
-def _find(folders: list[Path], name: str) -> Path:
+def _find(folders: list[Path], name: str) -> str:
     for folder in folders:
         for path in sorted(folder.glob(f"{name}[-.]*")):
             if ".so" in path.name or path.suffix == ".dylib":
-                return path
-    looked_in = ", ".join(map(str, folders))
-    raise ImportError(f"pyfftw is installed without {name}: convgmm looked in {looked_in}. Reinstall it from a wheel.")
+                return str(path)
+    found = ctypes.util.find_library(name.removeprefix("lib"))
+    if found is None:
+        raise ImportError(
+            f"convolutional mixtures need FFTW, and neither pyfftw nor the system has {name}: pip install pyfftw (its "
+            f"wheels carry it), or install the system's FFTW library."
+        )
+    return found

@@ -3,8 +3,7 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from . import _core
-from ._fftw import library_paths
+from . import _core, _fftw
 
 _PACKAGES = ("numpy", "scikit-learn", "pyfftw", "tqdm", "matplotlib", "pooch", "pillow")
 
@@ -17,8 +16,7 @@ def configuration() -> dict[str, str]:
         "compiler": _core.compiler,
         "instruction sets": f"{' '.join(_core.levels_built)} built, {_core.level} in use",
         "Eigen": _core.eigen_version,
-        "FFTW": _core.fft_library_version(),
-        "FFTW found at": str(library_paths()[0]),
+        **_fftw_facts(),
         "threads": str(_core.thread_count(0)),
     }
     for package in _PACKAGES:
@@ -27,6 +25,14 @@ def configuration() -> dict[str, str]:
         except PackageNotFoundError:
             facts[package] = "not installed"
     return facts
+
+
+def _fftw_facts() -> dict[str, str]:
+    try:
+        _fftw.provide()
+        return {"FFTW": _core.fft_library_version(), "FFTW found at": _fftw.library_paths()[0]}
+    except (ImportError, RuntimeError) as error:
+        return {"FFTW": str(error)}
 
 
 def show_config() -> None:

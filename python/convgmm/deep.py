@@ -1,22 +1,24 @@
 """Layers of mixtures, each fed with what the one below makes of a sample."""
 
-from collections.abc import Sequence
-from typing import Any, Self
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin, clone
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from .mixture import Floats, Mixture
+from . import model_file
+from .estimator import Estimator, Mixture
+from .families import Floats
 
-AnyMixture = Mixture[Any, Any, Any]
 
-
-class DeepGMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):  # type: ignore[misc]
-    """Layers of mixtures, fitted greedily from the first to the last.
+class DeepGMM(Estimator):
+    """Gaussian mixture models in layers, fitted greedily from the first to the last.
 
     A layer's input is the output of the layer below: what that mixture's `transform` gives, by its `output`. The layers
     are those of ``make_pipeline(*layers)``, with the same parameters to the last bit; this class adds access to every
@@ -29,10 +31,13 @@ class DeepGMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
     Parameters
     ----------
     layers : sequence of mixtures
-        Left untouched; clones of them are fitted.
+        Left untouched; clones of them are fitted. Their parameters are ``layers__0__n_components`` and so on.
     warm_start : bool, default=False
-        Whether `fit` keeps the fitted layers, from the first on, whose parameters are still those in `layers`. So a
-        layer that is changed or added is fitted without those below it; those above a changed one are fitted anew.
+        Whether `fit` keeps the fitted layers, from the first on, whose parameters are still those in `layers`, if the
+        samples and their weights are the same. So a layer that is changed or added is fitted without those below it;
+        those above a changed one are fitted anew.
+    random_state : int, RandomState or None, default=None
+        Given, it seeds the layers that have no `random_state` of their own.
     verbose : int, default=0
         Above 0, `fit` shows a progress bar over the layers.
 
@@ -40,8 +45,12 @@ class DeepGMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
     ----------
     layers_ : list of mixtures
         The fitted layers.
+    n_layers_ : int
+        How many there were to be; after an interrupt fewer are fitted.
     n_features_in_ : int
         Number of values in a sample.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if `fit` was given any.
 
     Examples
     --------
@@ -53,10 +62,73 @@ class DeepGMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
     (500,)
     """
 
-    def __init__(self, layers: Sequence[AnyMixture], *, warm_start: bool = False, verbose: int | bool = 0) -> None:
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    layers_: list[Mixture]
+    n_layers_: int
+    n_features_in_: int
+    _fitted_to: str
+
+    def __init__(
+        self,
+        layers: Sequence[Mixture],
+        *,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int | bool = 0,
+    ) -> None:
         self.layers = layers
         self.warm_start = warm_start
+        self.random_state = random_state
         self.verbose = verbose
+
+    # ---- parameters --------------------------------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; with `deep` also each layer, as ``layers__0``, and its, as ``layers__0__tol``."""
+        parameters: dict[str, Any] = super().get_params(deep=False)
+        if deep and isinstance(self.layers, Sequence):
+            for index, layer in enumerate(self.layers):
+                parameters[f"layers__{index}"] = layer
+                if hasattr(layer, "get_params"):
+                    of_layer = layer.get_params().items()
+                    parameters.update({f"layers__{index}__{name}": value for name, value in of_layer})
+        return parameters
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Set parameters by the names that `get_params` gives.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        nested = {name: parameters.pop(name) for name in list(parameters) if name.startswith("layers__")}
+        super().set_params(**parameters)
+        known = self.get_params() if nested else {}
+        # Whole layers before the parameters of layers.
+        for name, value in sorted(nested.items(), key=lambda item: item[0].count("__")):
+            if name not in known:
+                raise ValueError(f"Invalid parameter {name!r} for estimator {self}: there are {sorted(known)}.")
+            _, index, *rest = name.split("__", 2)
+            if rest:
+                self.layers[int(index)].set_params(**{rest[0]: value})
+            else:
+                layers = list(self.layers)
+                layers[int(index)] = value
+                self.layers = layers
+        return self
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # ---- fitting -----------------------------------------------------------------------------------------------------
 
     def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the layers, each on the output of the one below.
@@ -79,38 +151,66 @@ class DeepGMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         TypeError
             If `layers` is not a sequence of mixtures.
         ValueError
-            If a layer refuses its input; the message names the layer.
+            If a layer refuses its input; the message names the layer. The estimator is then what it was.
         KeyboardInterrupt
             On Ctrl-C; layers that were finished are kept, and a fit with ``warm_start=True`` goes on from them.
         """
-        given = self._checked_layers()
-        kept = self._unchanged(given) if self.warm_start else []
-        self.layers_: list[AnyMixture] = kept
-        values: Any = X
-        for layer in kept:
-            values = layer.transform(values)
-        with tqdm(total=len(given), initial=len(kept), desc="layers", unit="layer", disable=not self.verbose) as bar:
-            for index in range(len(kept), len(given)):
-                layer = clone(given[index])
-                bar.set_postfix(layer=type(layer).__name__)
-                try:
-                    layer.fit(values, sample_weight=sample_weight)
-                except ValueError as error:
-                    raise ValueError(f"layer {index}, {type(layer).__name__}: {error}") from error
-                self.layers_.append(layer)
-                self.n_features_in_ = self.layers_[0].n_features_in_
-                if index + 1 < len(given):
-                    values = layer.transform(values)
-                bar.update()
+        self._fit(X, sample_weight)
         return self
 
-    def _checked_layers(self) -> list[AnyMixture]:
+    def fit_predict(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int64]:
+        """Fit, and return each sample's likeliest component in the last layer, (n,); errors as in `fit`."""
+        return self.layers_[-1].predict(self._fit(X, sample_weight))
+
+    def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> Any:
+        """Fit, and return the last layer's input."""
+        self._validate_params()
+        given = self._seeded_layers()
+        samples = _digest(X, sample_weight)
+        fitted = self._unchanged(given) if self.warm_start and getattr(self, "_fitted_to", None) == samples else []
+        values: Any = X
+        for layer in fitted[: len(given) - 1]:
+            values = layer.transform(values)
+        with tqdm(total=len(given), initial=len(fitted), desc="layers", unit="layer", disable=not self.verbose) as bar:
+            try:
+                for index in range(len(fitted), len(given)):
+                    layer = given[index]
+                    bar.set_postfix(layer=type(layer).__name__)
+                    try:
+                        layer.fit(values, sample_weight=sample_weight)
+                    except ValueError as error:
+                        raise ValueError(f"layer {index}, {type(layer).__name__}: {error}") from error
+                    fitted.append(layer)
+                    if index + 1 < len(given):
+                        values = layer.transform(values)
+                    bar.update()
+            except KeyboardInterrupt:
+                if fitted:
+                    self._set_fitted(fitted, len(given), samples)
+                raise
+        self._set_fitted(fitted, len(given), samples)
+        return values
+
+    def _set_fitted(self, layers: list[Mixture], n_layers: int, samples: str) -> None:
+        first = vars(layers[0])
+        names = {name: first[name] for name in ("n_features_in_", "feature_names_in_") if name in first}
+        self._replace_fitted({"layers_": layers, "n_layers_": n_layers, "_fitted_to": samples, **names})
+
+    def _seeded_layers(self) -> list[Mixture]:
+        """Return clones of the layers to be fitted."""
         layers = list(self.layers) if isinstance(self.layers, Sequence) else []
         if not layers or not all(isinstance(layer, Mixture) for layer in layers):
             raise TypeError("layers must be a sequence of at least one mixture, such as [ConvGMM(...), FullGMM(...)].")
+        layers = [clone(layer) for layer in layers]
+        if self.random_state is not None:
+            rng = check_random_state(self.random_state)
+            for layer in layers:
+                seed = int(rng.randint(np.iinfo(np.int32).max))
+                if layer.random_state is None:
+                    layer.set_params(random_state=seed)
         return layers
 
-    def _unchanged(self, given: list[AnyMixture]) -> list[AnyMixture]:
+    def _unchanged(self, given: list[Mixture]) -> list[Mixture]:
         """Return the fitted layers, from the first on, that have the type and parameters of the given ones."""
         kept = []
         for fitted, layer in zip(getattr(self, "layers_", []), given, strict=False):
@@ -119,61 +219,123 @@ class DeepGMM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
             kept.append(fitted)
         return kept
 
-    def _input(self, X: ArrayLike, layer: int | None) -> tuple[AnyMixture, Any]:
-        """Return a fitted layer and its input."""
-        check_is_fitted(self, "layers_")
-        if not self.layers_ or (layer is None and len(self.layers_) < len(self.layers)):
+    def __sklearn_is_fitted__(self) -> bool:
+        return "layers_" in vars(self)
+
+    # ---- using the fitted layers -------------------------------------------------------------------------------------
+
+    def layer_inputs(self, X: ArrayLike) -> Iterator[tuple[Mixture, Any]]:
+        """Yield every fitted layer with its input: all can be asked for one pass through those below them.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples in the shape that `fit` took.
+
+        Yields
+        ------
+        layer : mixture
+            From the first to the last.
+        values : array-like
+            What this layer sees of the samples.
+        """
+        check_is_fitted(self)
+        values: Any = X
+        for index, layer in enumerate(self.layers_):
+            yield layer, values
+            if index + 1 < len(self.layers_):
+                values = layer.transform(values)
+
+    def _layer(self, layer: int | None) -> int:
+        """Return the index of a fitted layer, from the first; None is the last."""
+        check_is_fitted(self)
+        n_fitted = len(self.layers_)
+        if layer is None and n_fitted < self.n_layers_:
             raise NotFittedError(
-                f"fit ended after {len(self.layers_)} of {len(self.layers)} layers; with warm_start=True it goes on, "
-                f"and layer= asks a finished one."
+                f"fit ended after {n_fitted} of {self.n_layers_} layers; with warm_start=True it goes on, and layer= "
+                f"asks a finished one."
             )
-        index = len(self.layers_) - 1 if layer is None else layer
-        if not -len(self.layers_) <= index < len(self.layers_):
-            raise ValueError(f"layer must be between 0 and {len(self.layers_) - 1}, got {layer}.")
-        index %= len(self.layers_)
+        index = n_fitted - 1 if layer is None else layer
+        if not -n_fitted <= index < n_fitted:
+            raise ValueError(f"layer must be between 0 and {n_fitted - 1}, got {layer}.")
+        return index % n_fitted
+
+    def layer_input(self, X: ArrayLike, layer: int | None = None) -> tuple[Mixture, Any]:
+        """Return a fitted layer, the last by default, and its input."""
+        index = self._layer(layer)
         values: Any = X
         for below in self.layers_[:index]:
             values = below.transform(values)
         return self.layers_[index], values
 
-    def transform(self, X: ArrayLike, layer: int | None = None) -> Floats:
+    def transform(self, X: ArrayLike, *, layer: int | None = None) -> Floats:
         """Return a layer's output, (n, K) by that mixture's `output`; the last layer's by default."""
-        mixture, values = self._input(X, layer)
+        mixture, values = self.layer_input(X, layer)
         return mixture.transform(values)
 
-    def predict(self, X: ArrayLike, layer: int | None = None) -> NDArray[np.int64]:
+    def predict(self, X: ArrayLike, *, layer: int | None = None) -> NDArray[np.int64]:
         """Return each sample's likeliest component in a layer, (n,); the last layer by default."""
-        mixture, values = self._input(X, layer)
+        mixture, values = self.layer_input(X, layer)
         return mixture.predict(values)
 
-    def predict_proba(self, X: ArrayLike, layer: int | None = None) -> Floats:
+    def predict_proba(self, X: ArrayLike, *, layer: int | None = None) -> Floats:
         """Return the posterior over the components of a layer, (n, K); the last layer by default."""
-        mixture, values = self._input(X, layer)
+        mixture, values = self.layer_input(X, layer)
         return mixture.predict_proba(values)
 
-    def log_density(self, X: ArrayLike, layer: int | None = None) -> Floats:
+    def log_density(self, X: ArrayLike, *, layer: int | None = None) -> Floats:
         """Return the log-densities of a layer's input under its components, (n, K); the last layer by default."""
-        mixture, values = self._input(X, layer)
+        mixture, values = self.layer_input(X, layer)
         return mixture.log_density(values)
 
-    def score_samples(self, X: ArrayLike, layer: int | None = None) -> Floats:
+    def score_samples(self, X: ArrayLike, *, layer: int | None = None) -> Floats:
         """Return the log-density of a layer's input in nats, (n,); the last layer by default."""
-        mixture, values = self._input(X, layer)
+        mixture, values = self.layer_input(X, layer)
         return mixture.score_samples(values)
 
-    def score(self, X: ArrayLike, y: Any = None, layer: int | None = None) -> float:
+    def score(self, X: ArrayLike, y: Any = None, *, layer: int | None = None) -> float:
         """Return the mean of `score_samples`."""
-        mixture, values = self._input(X, layer)
+        mixture, values = self.layer_input(X, layer)
         return mixture.score(values)
 
-    def top_samples(self, X: ArrayLike, layer: int | None = None, n: int = 10) -> NDArray[np.int64]:
+    def top_samples(self, X: ArrayLike, n: int = 10, *, layer: int | None = None) -> NDArray[np.int64]:
         """Return for each component of a layer the n samples with the largest posterior for it, (K, n)."""
-        mixture, values = self._input(X, layer)
+        mixture, values = self.layer_input(X, layer)
         return mixture.top_samples(values, n)
+
+    def sample(self, n_samples: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Draw from the last layer, with its `random_state`: values of its input (n, D), and components (n,)."""
+        return self.layers_[self._layer(None)].sample(n_samples)
 
     @property
     def _n_features_out(self) -> int:
+        if len(vars(self).get("layers_", [])) < vars(self).get("n_layers_", 1):
+            raise AttributeError("not all layers are fitted")
         return self.layers_[-1]._n_features_out
+
+    # ---- files -------------------------------------------------------------------------------------------------------
+
+    def _fitted_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        arrays: dict[str, NDArray[Any]] = {}
+        layers = [model_file.describe(layer, arrays, f"{i}.") for i, layer in enumerate(self.layers_)]
+        return {"layers": layers, "n_layers": self.n_layers_, "samples": self._fitted_to}, arrays
+
+    def _restore(self, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        layers = [model_file.restore(layer, arrays, f"{i}.") for i, layer in enumerate(values["layers"])]
+        self._set_fitted(
+            [layer for layer in layers if isinstance(layer, Mixture)], values["n_layers"], values["samples"]
+        )
+
+
+def _digest(X: Any, sample_weight: Any) -> str:
+    """Return what tells samples with their weights from others: a sum over their bytes, not the samples themselves."""
+    total = hashlib.sha256()
+    for values in (X, sample_weight):
+        if values is not None:
+            array = np.ascontiguousarray(values)
+            total.update(f"{array.dtype.str}{array.shape}".encode())
+            total.update(array.tobytes() if array.dtype.hasobject else array.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
 
 
 def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:

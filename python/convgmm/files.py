@@ -23,16 +23,36 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the target, then move into place: an interrupt or a full disk leaves what was there."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write beside the target, then move into place: an interrupt or a full disk leaves what was there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; names the target and the reason.
+    """
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        _synchronise(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
+
+
+def _synchronise(folder: Path) -> None:
+    """Wait until the folder's entries are on the disk, where the system can do that."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

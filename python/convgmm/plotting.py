@@ -5,19 +5,17 @@ They need matplotlib: ``pip install 'convgmm[plot]'``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import eigh
 from sklearn.utils.validation import check_is_fitted
 
-from .conv import ConvGMM
 from .deep import DeepGMM
+from .estimator import Mixture
 from .extras import require
-from .full import FullGMM
-from .mixture import Mixture, largest_posteriors
+from .families import Portrait
+from .model import largest_posteriors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,15 +24,13 @@ if TYPE_CHECKING:
 #: Least share of a cell that is left free around what it shows.
 _GAP = 0.08
 _CELL_INCHES = 0.55
-#: Leading eigenvectors shown of a covariance.
-_EIGENVECTORS = 3
 
 
 def plot_components(
-    model: ConvGMM | FullGMM | DeepGMM,
+    model: Mixture | DeepGMM,
     X: ArrayLike,
     *,
-    layer: int = 0,
+    layer: int | None = None,
     n_patches: int = 10,
     rows_per_page: int = 16,
 ) -> list[Figure]:
@@ -52,8 +48,8 @@ def plot_components(
         A fitted model.
     X : array-like
         Samples in the shape that `fit` took.
-    layer : int, default=0
-        Which layer of a DeepGMM.
+    layer : int, default=None
+        Which layer of a DeepGMM; the last by default.
     n_patches : int, default=10
         Samples in a row.
     rows_per_page : int, default=16
@@ -73,20 +69,48 @@ def plot_components(
     """
     if n_patches < 1 or rows_per_page < 1:
         raise ValueError(f"n_patches and rows_per_page must be at least 1, got {n_patches} and {rows_per_page}.")
-    check_is_fitted(model)
-    first_layer = model.layers_[0] if isinstance(model, DeepGMM) else model
-    mixture, values = model._input(X, layer) if isinstance(model, DeepGMM) else (model, X)
-    samples = first_layer._validate(X, reset=False)
-    joint = mixture._joint(mixture._fitted_data(values))
+    if isinstance(model, DeepGMM):
+        mixture, values = model.layer_input(X, layer)
+        return draw_components(mixture, values, model.layers_[0], X, n_patches, rows_per_page)
+    if layer is not None:
+        raise ValueError(f"layer={layer} is for a DeepGMM; this model has no layers.")
+    return draw_components(model, X, model, X, n_patches, rows_per_page)
+
+
+def draw_components(
+    mixture: Mixture, values: Any, lowest: Mixture, X: ArrayLike, n_patches: int = 10, rows_per_page: int = 16
+) -> list[Figure]:
+    """Show what each component of a layer responds to: as `plot_components`, where the layer's input is known.
+
+    Parameters
+    ----------
+    mixture : mixture
+        The layer.
+    values : array-like
+        What it sees of the samples.
+    lowest : mixture
+        The layer that sees the samples themselves.
+    X : array-like
+        The samples.
+    n_patches, rows_per_page : int
+        As in `plot_components`.
+
+    Returns
+    -------
+    figures : list of matplotlib.figure.Figure
+    """
+    shown, samples = lowest._read(X)
+    asked, seen = (shown, samples) if mixture is lowest else mixture._read(values)
+    joint = asked.joint(seen, mixture._threads())
     best = largest_posteriors(joint, n_patches)
-    claimed = np.bincount(joint.argmax(axis=1), minlength=mixture.n_components_)
-    shape = first_layer._sample_shape
+    claimed = np.bincount(joint.argmax(axis=1), minlength=asked.n_components)
+    shape = shown.shape
     aspect = _aspect(shape)
-    portraits = _portraits(mixture) if mixture is first_layer else []
+    portraits = shown.portraits() if mixture is lowest else []
 
     figures = []
-    for first in range(0, mixture.n_components_, rows_per_page):
-        rows = range(first, min(first + rows_per_page, mixture.n_components_))
+    for first in range(0, asked.n_components, rows_per_page):
+        rows = range(first, min(first + rows_per_page, asked.n_components))
         figure = _figure(
             (n_patches + len(portraits)) * _CELL_INCHES + 2.5, max(2.4, len(rows) * _CELL_INCHES * aspect + 0.5)
         )
@@ -105,7 +129,7 @@ def plot_components(
                     n_patches / 2, row + 0.5, "no sample", ha="center", va="center", color="0.4", fontsize=8
                 )
         samples_grid.set_yticks(
-            np.arange(len(rows)) + 0.5, [f"{k}: {claimed[k]:,} ({mixture.weights_[k]:.1%})" for k in rows], fontsize=7
+            np.arange(len(rows)) + 0.5, [f"{k}: {claimed[k]:,} ({asked.weights[k]:.1%})" for k in rows], fontsize=7
         )
         samples_grid.set_title(
             f"component: samples claimed (weight); its {best.shape[1]} samples of largest posterior", fontsize=8
@@ -120,7 +144,7 @@ def plot_components(
     return figures
 
 
-def plot_spectra(model: ConvGMM, *, n_columns: int = 8) -> Figure:
+def plot_spectra(model: Mixture, *, n_columns: int = 8) -> Figure:
     """Show every component's filter as its power spectrum, logarithmic, zero frequency in the middle.
 
     Parameters
@@ -133,27 +157,58 @@ def plot_spectra(model: ConvGMM, *, n_columns: int = 8) -> Figure:
     Returns
     -------
     figure : matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If the model's components have no spectra.
     """
-    check_is_fitted(model)
-    portrait = _filter_portraits(model)[0]
-    n_spectra = model.n_components_
-    n_columns = min(n_columns, n_spectra)
-    n_rows = -(-n_spectra // n_columns)
-    aspect = _aspect(model._sample_shape)
+    sheets = plot_sheets(model, n_columns=n_columns)
+    if "spectra" not in sheets:
+        raise ValueError(f"the components of a {type(model).__name__} are not described by spectra.")
+    return sheets["spectra"]
+
+
+def plot_sheets(model: Mixture, *, n_columns: int = 8) -> dict[str, Figure]:
+    """Show all components side by side, by each portrait that is worth a sheet of its own.
+
+    Parameters
+    ----------
+    model : mixture
+        A fitted model.
+    n_columns : int, default=8
+        Components in a row, in order of their index.
+
+    Returns
+    -------
+    figures : dict of str to matplotlib.figure.Figure
+        By name, such as "spectra"; empty for components that are not described by such a portrait.
+    """
+    shape = model.model_.shape
+    return {
+        portrait.sheet: _sheet(portrait, shape, n_columns) for portrait in model.model_.portraits() if portrait.sheet
+    }
+
+
+def _sheet(portrait: Portrait, shape: tuple[int, ...], n_columns: int) -> Figure:
+    n_components = len(portrait.images)
+    n_columns = min(n_columns, n_components)
+    n_rows = -(-n_components // n_columns)
+    aspect = _aspect(shape)
     figure = _figure((n_columns + 2) * 1.5 * _CELL_INCHES, (n_rows + 1) * 1.5 * _CELL_INCHES * aspect)
     axes = figure.subplots()
     _prepare_grid(axes, n_columns, n_rows, aspect)
-    for k in range(n_spectra):
+    for k in range(n_components):
         row, column = divmod(k, n_columns)
         drawn = _draw_portrait(axes, portrait, k, row, column)
         axes.text(column + _GAP, row + _GAP, str(k), va="top", fontsize=6, color="white" if drawn else "0.4")
-    axes.set_title("filters, zero frequency in the middle", fontsize=9)
-    if drawn is not None:
+    axes.set_title(portrait.sheet_title, fontsize=9)
+    if drawn is not None and portrait.scale:
         figure.colorbar(drawn, ax=axes, fraction=0.05).set_label(portrait.scale, fontsize=8)
     return figure
 
 
-def plot_likelihood(model: Mixture[Any, Any, Any]) -> Figure:
+def plot_likelihood(model: Mixture) -> Figure:
     """Show the mean log-likelihood over the iterations, with a mark where components were removed.
 
     Parameters
@@ -166,6 +221,8 @@ def plot_likelihood(model: Mixture[Any, Any, Any]) -> Figure:
     figure : matplotlib.figure.Figure
     """
     check_is_fitted(model)
+    if not model.n_iter_:
+        raise ValueError("this model was made of parameters: it has no course of the likelihood.")
     figure = _figure(6, 3.5)
     axes = figure.subplots()
     axes.plot(model.lower_bounds_, marker="." if model.n_iter_ < 60 else None)
@@ -183,7 +240,7 @@ def plot_likelihood(model: Mixture[Any, Any, Any]) -> Figure:
     return figure
 
 
-def plot_weights(model: Mixture[Any, Any, Any]) -> Figure:
+def plot_weights(model: Mixture) -> Figure:
     """Show the components' weights, largest first.
 
     Parameters
@@ -246,51 +303,9 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-@dataclass(frozen=True)
-class _Portrait:
-    """One picture of every component, with what its colours mean."""
-
-    title: str
-    images: NDArray[np.float64]  # (K, *shape of a sample)
-    limits: tuple[float, float] | None = None  # one scale for all components; None: each has its own
-    colormap: str = "gray"
-    scale: str = ""  # the label of a colour bar, if there is one
-
-
-def _portraits(mixture: Mixture[Any, Any, Any]) -> list[_Portrait]:
-    return _filter_portraits(mixture) if isinstance(mixture, ConvGMM) else _gaussian_portraits(mixture)
-
-
 def _aspect(shape: tuple[int, ...]) -> float:
     """Return height over width of a cell."""
     return shape[-2] / shape[-1] if len(shape) > 1 else 0.6
-
-
-def _filter_portraits(model: ConvGMM) -> list[_Portrait]:
-    """Return log₁₀ 1/S_k with zero frequency in the middle; NaN where the model has no such frequency."""
-    filters = model.filter_spectra_
-    with np.errstate(divide="ignore"):
-        logarithm = np.where(filters > 0, np.log10(filters), np.nan)
-    spectra = np.fft.fftshift(logarithm, axes=tuple(range(1, filters.ndim)))
-    low, high = float(np.nanmin(spectra)), float(np.nanmax(spectra))
-    limits = (low, high) if high > low else (low - 0.5, high + 0.5)
-    return [_Portrait("filter", spectra, limits, "viridis", "filter's power spectrum, log$_{10}$")]
-
-
-def _gaussian_portraits(model: Mixture[Any, Any, Any]) -> list[_Portrait]:
-    """Return means, and eigenvectors by falling eigenvalue, each with zero in the middle of its own colours."""
-    assert isinstance(model, FullGMM)
-    shape = (model.n_components_, *model._sample_shape)
-    n_shown = min(_EIGENVECTORS, model.n_features_in_)
-    first = model.n_features_in_ - n_shown
-    vectors = np.stack(
-        [eigh(c, subset_by_index=(first, model.n_features_in_ - 1))[1][:, ::-1] for c in model.covariances_]
-    )
-    portraits = [] if model.means == "zero" else [_Portrait("mean", model.means_.reshape(shape))]
-    for i in range(n_shown):
-        vector = vectors[:, :, i] / np.abs(vectors[:, :, i]).max(axis=1, keepdims=True)
-        portraits.append(_Portrait(f"axis {i + 1}", vector.reshape(shape), (-1, 1), "RdBu_r"))
-    return portraits
 
 
 def _prepare_grid(axes: Axes, n_columns: int, n_rows: int, aspect: float) -> None:
@@ -323,7 +338,7 @@ def _draw_sample(axes: Axes, sample: NDArray[Any], column: int, row: int) -> Non
         _draw_image(axes, _middle_slice(sample), column, row, cmap="gray")
 
 
-def _draw_portrait(axes: Axes, portrait: _Portrait, k: int, row: int, column: int = 0) -> Any:
+def _draw_portrait(axes: Axes, portrait: Portrait, k: int, row: int, column: int = 0) -> Any:
     """Draw a component's portrait; return what a colour bar describes, None for a curve."""
     image = portrait.images[k]
     low, high = portrait.limits or (float(image.min()), float(image.max()))

@@ -13,7 +13,6 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .. import plotting
-from ..conv import ConvGMM
 from ..deep import DeepGMM
 from ..extras import require
 from ..files import writable_folder, write_atomically
@@ -166,8 +165,7 @@ def _train(recipe: Recipe, data_dir: DataDir, seed: int, progress: bool) -> tupl
 def _layer_metrics(recipe: Recipe, model: DeepGMM, data: Data) -> list[dict[str, Any]]:
     """Return the figures of every layer; those of the last are the experiment's."""
     found = []
-    train, shown = data.train, data.shown
-    for definition, layer in zip(recipe.layers, model.layers_, strict=True):
+    for definition, (layer, shown) in zip(recipe.layers, model.layer_inputs(data.shown), strict=True):
         metrics: dict[str, Any] = {
             "estimator": definition.estimator.__name__,
             "n_components_start": definition.options["n_components"],
@@ -179,27 +177,25 @@ def _layer_metrics(recipe: Recipe, model: DeepGMM, data: Data) -> list[dict[str,
             "seconds_per_iteration": layer.seconds_per_iteration_,
         }
         if data.labels is not None:
-            components = layer.predict(shown)
-            metrics["log_likelihood_test"] = layer.score(shown)
+            posterior, log_probability = layer.posterior(shown)
+            components = posterior.argmax(axis=1)
+            metrics["log_likelihood_test"] = float(log_probability.mean(dtype=np.float64))
             metrics["empty_on_test"] = layer.n_components_ - len(np.unique(components))
-            metrics["largest_posterior"] = float(layer.predict_proba(shown).max(axis=1).mean())
+            metrics["largest_posterior"] = float(posterior.max(axis=1).mean())
             metrics |= class_measures(data.labels, components)
         found.append(metrics)
-        if layer is not model.layers_[-1]:
-            train, shown = layer.transform(train), layer.transform(shown)
     return found
 
 
 def _draw(recipe: Recipe, model: DeepGMM, data: Data, folder: Path) -> None:
     figures: dict[str, Any] = {}
-    for index, layer in enumerate(model.layers_):
+    for index, (layer, values) in enumerate(model.layer_inputs(data.shown)):
         prefix = f"layer{index + 1}-" if len(model.layers_) > 1 else ""
-        pages = plotting.plot_components(model, data.shown, layer=index)
+        pages = plotting.draw_components(layer, values, model.layers_[0], data.shown)
         figures |= {f"{prefix}components-{page}": figure for page, figure in enumerate(pages, start=1)}
-        if isinstance(layer, ConvGMM):
-            figures[f"{prefix}spectra"] = plotting.plot_spectra(layer)
+        figures |= {f"{prefix}{name}": figure for name, figure in plotting.plot_sheets(layer).items()}
         if data.labels is not None:
-            components = model.predict(data.shown, layer=index)
+            components = layer.predict(values)
             figures[f"{prefix}classes"] = plotting.plot_classes(data.labels, components, layer.n_components_)
         figures[f"{prefix}likelihood"] = plotting.plot_likelihood(layer)
         figures[f"{prefix}weights"] = plotting.plot_weights(layer)

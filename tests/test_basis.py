@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import oracle
-from convgmm.half_spectrum import HalfSpectrum
+from convgmm.basis import Fourier
 
 SHAPES = [(1,), (2,), (7,), (12,), (31,), (4, 4), (8, 8), (16, 16), (7, 5), (5, 8), (8, 5), (1, 6), (6, 1), (13, 13)]
 SHAPES += [(28, 28), (3, 4, 5), (4, 4, 4), (2, 3, 6), (300,), (5, 300)]
@@ -14,7 +14,7 @@ SHAPES += [(28, 28), (3, 4, 5), (4, 4, 4), (2, 3, 6), (300,), (5, 300)]
 @pytest.mark.parametrize("remove_mean", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-6), (np.float64, 1e-13)])
 def test_matches_the_full_transform(shape, remove_mean, dtype, tolerance, rng):
-    half = HalfSpectrum(shape, remove_mean)
+    half = Fourier(shape, remove_mean)
     patches = rng.standard_normal((150, *shape)).astype(dtype)
     plane = oracle.periodograms(patches, remove_mean)
     P = half.coefficients(patches.reshape(150, -1), 2)
@@ -25,7 +25,7 @@ def test_matches_the_full_transform(shape, remove_mean, dtype, tolerance, rng):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_multiplicities_add_up_and_hold_parseval(shape, rng):
-    half = HalfSpectrum(shape, False)
+    half = Fourier(shape, False)
     assert half.multiplicities.sum() == np.prod(shape)
     assert set(half.multiplicities) <= {1.0, 2.0}
     patches = rng.standard_normal((10, int(np.prod(shape))))
@@ -34,12 +34,12 @@ def test_multiplicities_add_up_and_hold_parseval(shape, rng):
 
 @pytest.mark.parametrize(("shape", "count"), [((16, 16), 130), ((8, 8), 34), ((28, 28), 394)])
 def test_number_of_distinct_frequencies(shape, count):
-    assert len(HalfSpectrum(shape, False).multiplicities) == count
-    assert len(HalfSpectrum(shape, True).multiplicities) == count - 1
+    assert len(Fourier(shape, False).multiplicities) == count
+    assert len(Fourier(shape, True).multiplicities) == count - 1
 
 
 def test_planes_and_half_spectra_are_inverse(rng):
-    half = HalfSpectrum((6, 5), True)
+    half = Fourier((6, 5), True)
     planes = oracle.symmetric_spectra(rng, 3, (6, 5))
     assert half.is_symmetric(planes)
     planes[:, 0, 0] = 0
@@ -50,7 +50,7 @@ def test_planes_and_half_spectra_are_inverse(rng):
 
 def test_a_large_mean_leaves_no_rounding(rng):
     patches = rng.standard_normal((20, 256)).astype(np.float32)
-    half = HalfSpectrum((16, 16), True)
+    half = Fourier((16, 16), True)
     shifted = (patches + np.float32(1000)).astype(np.float32)
     exact = half.coefficients(shifted.astype(np.float64), 1)
     np.testing.assert_allclose(half.coefficients(shifted, 1), exact, rtol=1e-3, atol=1e-5)
@@ -58,7 +58,7 @@ def test_a_large_mean_leaves_no_rounding(rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_same_bits_for_any_number_of_threads_and_any_address(dtype, rng):
-    half = HalfSpectrum((9, 8), True)
+    half = Fourier((9, 8), True)
     patches = rng.standard_normal((5001, 72)).astype(dtype)
     expected = half.coefficients(patches, 1)
     for threads in (2, 3, 7):

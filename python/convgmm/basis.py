@@ -1,0 +1,137 @@
+"""Bases in which a patch's covariance is diagonal: from patches to squared coefficients and back.
+
+A mixture sees squared coefficients (n, D), their multiplicities (D,) and variances (K, D), and never asks which basis
+made them.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core, _fftw
+
+Floats = NDArray[np.floating[Any]]
+
+
+class Basis(Protocol):
+    """An orthonormal basis of patches of one shape, with coefficients grouped by equal variance."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a patch."""
+
+    @property
+    def remove_mean(self) -> bool:
+        """Whether every patch's mean is removed."""
+
+    @property
+    def multiplicities(self) -> NDArray[np.float64]:
+        """How many coefficients each group has, (D,)."""
+
+    def coefficients(self, patches: Floats, n_threads: int) -> Floats:
+        """Return the mean squared coefficient of each group, (n, D), of flattened patches (n, prod(shape))."""
+
+    def to_plane(self, spectra: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Spread (K, D) over all coefficients, (K, *shape)."""
+
+    def from_plane(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take (K, D) out of (K, *shape)."""
+
+    def is_symmetric(self, planes: NDArray[np.float64]) -> bool:
+        """Say whether values (K, *shape) are equal, to 1e-6 of them, within each group."""
+
+    def draw(self, plane: NDArray[np.float64], n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+        """Draw n patches (n, *shape) with these variances (*shape)."""
+
+    def filters(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the impulse responses (K, *shape) of filters with these gains (K, *shape)."""
+
+    def centred(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (K, *shape) as it is best looked at."""
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """The unitary discrete Fourier transform of real patches: one of each pair ω, −ω, with its multiplicity.
+
+    Planes are in numpy's FFT order.
+
+    Parameters
+    ----------
+    shape : tuple of 1 to 3 ints
+        Shape of a patch.
+    remove_mean : bool
+        Whether ω = 0 is left out, because every patch's mean is removed.
+    """
+
+    shape: tuple[int, ...]
+    remove_mean: bool
+
+    @property
+    def multiplicities(self) -> NDArray[np.float64]:
+        """1 for a frequency that is its own conjugate, else 2; they add up to the degrees of freedom, (D,)."""
+        return _half_spectrum(self.shape).multiplicities[int(self.remove_mean) :]
+
+    def coefficients(self, patches: Floats, n_threads: int) -> Floats:
+        """Return |X(ω)|² of the unitary transform, (n, D), of flattened patches (n, prod(shape))."""
+        _fftw.provide()
+        return _core.squared_coefficients(patches, self.shape, self.remove_mean, n_threads)
+
+    def to_plane(self, spectra: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Spread (K, D) over the full plane (K, *shape); 0 at ω = 0 when that is left out."""
+        whole = np.pad(spectra, ((0, 0), (int(self.remove_mean), 0)))
+        return whole[:, _half_spectrum(self.shape).place].reshape(len(spectra), *self.shape)
+
+    def from_plane(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take (K, D) out of full planes (K, *shape)."""
+        first = _half_spectrum(self.shape).first[int(self.remove_mean) :]
+        return np.ascontiguousarray(planes.reshape(len(planes), -1)[:, first])
+
+    def is_symmetric(self, planes: NDArray[np.float64]) -> bool:
+        """Say whether full planes (K, *shape) have equal values, to 1e-6 of them, at ω and −ω."""
+        half = _half_spectrum(self.shape)
+        flat = planes.reshape(len(planes), -1)
+        folded = flat[:, half.first][:, half.place]
+        used = slice(int(self.remove_mean), None)
+        return bool(np.allclose(flat[:, used], folded[:, used], rtol=1e-6, atol=0))
+
+    def draw(self, plane: NDArray[np.float64], n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+        """Draw n patches (n, *shape): white noise through a filter of gain √S has the spectrum S (*shape)."""
+        axes = tuple(range(1, plane.ndim + 1))
+        white = np.fft.fftn(rng.standard_normal((n, *plane.shape)), axes=axes)
+        return np.fft.ifftn(white * np.sqrt(plane), axes=axes).real
+
+    def filters(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return zero-phase impulse responses (K, *shape), symmetric about index 0, of gains (K, *shape)."""
+        return np.fft.ifftn(gains, axes=tuple(range(1, gains.ndim))).real
+
+    def centred(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (K, *shape) with zero frequency in the middle."""
+        return np.fft.fftshift(planes, axes=tuple(range(1, planes.ndim)))
+
+
+@dataclass(frozen=True, eq=False)
+class _HalfSpectrum:
+    """Multiplicities with ω = 0 (D,), where each frequency of the plane stands (prod(shape),), and where each is first
+    found in the plane (D,).
+    """
+
+    multiplicities: NDArray[np.float64]
+    place: NDArray[np.int64]
+    first: NDArray[np.intp]
+
+
+@lru_cache(maxsize=32)
+def _half_spectrum(shape: tuple[int, ...]) -> _HalfSpectrum:
+    multiplicities, place = _core.half_spectrum(shape)
+    multiplicities.setflags(write=False)
+    return _HalfSpectrum(multiplicities, place, np.unique(place, return_index=True)[1])
+
+
+def degrees_of_freedom(shape: tuple[int, ...], remove_mean: bool) -> int:
+    """Return the number of values in a patch, less one when the mean is removed."""
+    return prod(shape) - int(remove_mean)

@@ -1,0 +1,227 @@
+"""Expectation–maximisation: from a start to a fit, by any algorithm, for any family."""
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from . import _core
+from .families import Family
+from .families.family import Data
+from .model import no_density
+
+# In units of the dtype's resolution: what the mean log-likelihood may fall by before it is called a fall.
+_ROUNDING = 8.0
+# Responsibilities below this are dropped by the core (posterior.hpp).
+_DROPPED = {"float32": 1e-7, "float64": 1e-15}
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """The removal of an empty component.
+
+    Attributes
+    ----------
+    iteration : int
+        Iteration, counted from 0, after whose M-step the component was removed.
+    index : int
+        Its index among the components that there were then.
+    share : float
+        Its share of the total sample weight.
+    """
+
+    iteration: int
+    index: int
+    share: float
+
+
+class LikelihoodWarning(UserWarning):
+    """The likelihood fell where plain EM cannot let it fall."""
+
+
+@dataclass
+class Monitor:
+    """Watches the likelihood: says when EM has converged, and warns when the likelihood falls.
+
+    Parameters
+    ----------
+    tol : float
+        EM has converged when the mean log-likelihood changes by less than this, in nats: gains it, or falls no further
+        than is no surprise.
+    may_fall : bool, default=False
+        Whether the steps are such that a fall is no surprise. Otherwise one beyond rounding warns.
+    previous : float or None, default=None
+        The bound that an earlier run ended with, whose parameters this one goes on from.
+    """
+
+    tol: float
+    may_fall: bool = False
+    previous: float | None = None
+    lower_bounds: list[float] = field(default_factory=list)
+
+    def converged(self, lower_bound: float, rounding: float, *, exempt: bool) -> bool:
+        """Record an iteration.
+
+        Parameters
+        ----------
+        lower_bound : float
+            The mean log-likelihood that its E-step found.
+        rounding : float
+            How far that may fall by rounding alone.
+        exempt : bool
+            Whether the step that led to it may let it fall: one that removed components, or that went on from a start
+            out of EM's reach.
+        """
+        before = self.lower_bounds[-1] if self.lower_bounds else self.previous
+        known = bool(self.lower_bounds)  # else the samples may be others than those of the earlier run
+        self.lower_bounds.append(lower_bound)
+        if exempt or before is None:
+            return False
+        gain = lower_bound - before
+        if gain < -rounding and not self.may_fall and known:
+            warnings.warn(
+                f"the mean log-likelihood fell by {-gain:.3g} nats in iteration {len(self.lower_bounds) - 1}, more "
+                f"than rounding explains ({rounding:.1g}): please report this with the data.",
+                LikelihoodWarning,
+                stacklevel=2,
+            )
+        return bool(-(self.tol if self.may_fall else min(self.tol, rounding)) < gain < self.tol)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What EM has reached after an iteration.
+
+    Attributes
+    ----------
+    parameters : object
+        The family's parameters, in the frame, after the M-step.
+    lower_bounds : tuple of float
+        Mean log-likelihood that each E-step found, in nats per sample.
+    prunings : tuple of Pruning
+        The removals so far.
+    converged : bool
+        Whether the monitor says so.
+    seconds : float
+        Time since the start.
+    details : dict
+        What the last E-step told, as fitted attributes.
+    """
+
+    parameters: Any
+    lower_bounds: tuple[float, ...]
+    prunings: tuple[Pruning, ...]
+    converged: bool
+    seconds: float
+    details: dict[str, Any]
+
+    @property
+    def lower_bound(self) -> float:
+        """The last of `lower_bounds`."""
+        return self.lower_bounds[-1]
+
+
+class Algorithm(Protocol):
+    """How a pass over the data becomes new parameters."""
+
+    def step(self, family: Family, frame: Any, data: Iterable[Data], prepared: Any, n_threads: int) -> Any:
+        """Return the statistics of one pass, that `maximize` turns into parameters."""
+
+
+class Batch:
+    """Every pass reads all samples: the statistics of the blocks, added up in their order."""
+
+    def step(self, family: Family, frame: Any, data: Iterable[Data], prepared: Any, n_threads: int) -> Any:
+        """Return the statistics of all data.
+
+        Raises
+        ------
+        ValueError
+            If a sample has no density; names it by the caller's number.
+        """
+        return reduce(add, (_expect(family, prepared, each, n_threads) for each in data))
+
+
+def _expect(family: Family, prepared: Any, data: Data, n_threads: int) -> Any:
+    try:
+        return family.expect(prepared, data, n_threads)
+    except _core.NoDensity as error:
+        raise no_density(data.block.number(int(error.args[0]))) from None
+
+
+def run(
+    family: Family,
+    frame: Any,
+    data: list[Data],
+    start: Any,
+    monitor: Monitor,
+    *,
+    algorithm: Algorithm,
+    max_iter: int,
+    prune_threshold: float,
+    n_threads: int,
+    progress: bool = False,
+) -> Iterator[Fit]:
+    """Iterate until the monitor calls it converged, or `max_iter` iterations are done; yield what each one reached.
+
+    Parameters
+    ----------
+    family : Family
+        Gives the verbs.
+    frame : object
+        The family's frame of all samples.
+    data : list of Data
+        All samples, in the frame.
+    start : object
+        The family's parameters.
+    monitor : Monitor
+        Judges the bounds.
+    algorithm : Algorithm
+        Makes statistics of the data.
+    max_iter : int
+        Most iterations.
+    prune_threshold : float
+        Least share of the total weight; components below are removed, never the last one.
+    n_threads : int
+        Threads of the core.
+    progress : bool, default=False
+        Whether a progress bar is shown.
+    """
+    parameters = start
+    prunings: tuple[Pruning, ...] = ()
+    exempt = False  # may the step from the last iteration to this one let the likelihood fall?
+    dtype, n_features = data[0].values.dtype, data[0].block.samples.shape[1]
+    relative = _ROUNDING * float(np.finfo(dtype).eps)
+    started = time.perf_counter()
+    with tqdm(total=max_iter, desc="EM", unit="it", disable=not progress) as bar:
+        for iteration in range(max_iter):
+            prepared = family.prepare(parameters, frame, dtype, n_threads)
+            statistics = algorithm.step(family, frame, data, prepared, n_threads)
+            details = statistics.details
+            total = float(statistics.responsibility.sum())
+            share = statistics.responsibility / total
+            bound = statistics.log_likelihood / total
+            # Where the bound is near 0, it is the difference of terms of the size of the features' number.
+            rounding = relative * (abs(bound) + n_features) + len(share) * _DROPPED[dtype.name]
+            converged = monitor.converged(bound, rounding + _ROUNDING * prepared.resolution, exempt=exempt)
+            parameters = family.maximize(statistics, parameters, frame)
+            full = share >= prune_threshold
+            full[np.argmax(share)] = True
+            pruned = not full.all()
+            exempt = pruned or (iteration == 0 and not family.can_reach(start, frame))
+            if pruned:
+                parameters = parameters.take(np.flatnonzero(full))
+                prunings += tuple(Pruning(iteration, int(k), float(share[k])) for k in np.flatnonzero(~full))
+            seconds = time.perf_counter() - started
+            bar.set_postfix(bound=f"{bound:.4f}", components=len(parameters.weights), refresh=False)
+            bar.update()
+            ended = converged and not pruned
+            yield Fit(parameters, tuple(monitor.lower_bounds), prunings, ended, seconds, details)
+            if ended:
+                return

@@ -1,0 +1,705 @@
+"""What every mixture is as a scikit-learn estimator: parameters, fitting, questions, files. Families add their own.
+
+An estimator is a shell. `fit` makes values, and sets all fitted attributes at once when it has ended: after a failure
+the estimator is what it was before.
+"""
+
+import inspect
+import os
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import prod
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from . import model_file
+from .em import Batch, Fit, Monitor, Pruning, run
+from .families import CollapseError, Family, Floats
+from .families.family import Data, check_weights, log_weights
+from .model import Model, largest_posteriors
+from .source import InMemory
+
+#: What `transform` can give: per sample, one value for each component.
+OUTPUTS = ("log_density", "standardized", "likelihood", "posterior")
+
+# What all mixtures share, put into the docstring of each in place of the line "<shared …>".
+_SHARED_DOCUMENTATION = {
+    "starts": """\
+n_init : int, default=1
+    Number of starts; the one with the largest `lower_bound_` is kept. One whose covariances do not stay positive
+    definite is given up with a warning, or, if all are, with an error.
+max_iter : int, default=100
+    Most EM iterations.
+tol : float, default=1e-3
+    EM stops when an iteration changes the mean log-likelihood by less than this, in nats per sample. 0 runs all
+    `max_iter`.""",
+    "parameters": """\
+prune_threshold : float, default=1e-4
+    Least share of the total sample weight; a component below it is removed during EM. 0 never removes one.
+output : {"posterior", "likelihood", "log_density", "standardized"}, default="posterior"
+    What `transform` returns.
+temperature : float, default=1
+    The outputs "likelihood" and "posterior" raise densities to the power 1 / `temperature` before they normalise:
+    above 1, rows are less peaked.
+drop_last : bool, default=False
+    Whether `transform` leaves out the last component, which the others determine when rows sum to 1 (or, when
+    standardized, to 0): K − 1 independent values instead of K. Not for "log_density".
+warm_start : bool, default=False
+    Whether `fit` goes on from the fitted parameters; `n_components` and starts are then ignored.
+random_state : int, RandomState or None, default=None
+    Source of the starts and of `sample`.
+n_threads : int, default=None
+    Threads; None is what OpenMP would use. Results do not depend on it, to the last bit.
+verbose : int, default=0
+    Above 0, `fit` shows a progress bar.""",
+    "attributes": """\
+n_components_ : int
+    Number of components K that remain.
+lower_bound_ : float
+    The last of `lower_bounds_`.
+lower_bounds_ : ndarray of shape (n_iter_,), float64
+    Mean log-likelihood that each iteration's E-step found, in nats per sample; the first belongs to the start. The
+    parameters kept are those after the last M-step.
+n_iter_ : int
+    Number of iterations.
+converged_ : bool
+    Whether an iteration changed the bound by less than `tol`.
+pruned_ : list of Pruning
+    The removals: iteration, index among the components of that time, share.
+seconds_per_iteration_ : float
+    Mean time of an iteration.
+n_features_in_ : int
+    Number of values in a sample.
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Names of the features, if `fit` was given any.
+model_ : Model
+    The fitted mixture as one frozen value. Its arrays are those of the attributes above, and read-only; another array
+    may be put in the place of one.""",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Checked samples (n, n_features), the shape of one, and what an estimator remembers of their features."""
+
+    X: NDArray[Any]
+    shape: tuple[int, ...]
+    features: dict[str, Any]
+
+
+class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """What mixtures and layers of mixtures share."""
+
+    def _replace_fitted(self, attributes: dict[str, Any]) -> None:
+        """Put these in the place of all fitted attributes: one assignment, which nothing can cut in two."""
+        others = {name: value for name, value in vars(self).items() if not is_fitted_attribute(name)}
+        self.__dict__ = others | attributes
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator into a file, exactly of this name.
+
+        The file is an .npz archive without pickled objects, with a header (format version, class, parameters) and a
+        SHA-256 sum. It is written beside the target and moved into place: an interrupt or a full disk leaves what was
+        there.
+
+        Parameters
+        ----------
+        path : path
+            Where.
+
+        Raises
+        ------
+        NotFittedError
+            If there is nothing to save.
+        OSError
+            If the file cannot be written.
+        TypeError
+            If a parameter cannot be written without pickle; names it.
+        """
+        check_is_fitted(self)
+        model_file.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read an estimator that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Returns
+        -------
+        estimator : object
+            Of this class; its answers are those of the one that was saved, to the last bit.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or cut short, holds another class, or was written by a later version; says which.
+        OSError
+            If it cannot be read.
+        """
+        estimator = model_file.load(path, cls)
+        assert isinstance(estimator, cls)
+        return estimator
+
+    @abstractmethod
+    def _fitted_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what `save` keeps of the fit: JSON values, and arrays."""
+
+    @abstractmethod
+    def _restore(self, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        """Set the fitted attributes from what `_fitted_state` returned."""
+
+
+def is_fitted_attribute(name: str) -> bool:
+    """Say whether an attribute is one that `fit` sets."""
+    return name in ("_model", "_fitted_to") or (name.endswith("_") and not name.startswith("_"))
+
+
+class Fitted(Estimator):
+    """The types of the attributes that a fit sets."""
+
+    weights_: NDArray[np.float64]
+    lower_bound_: float
+    lower_bounds_: NDArray[np.float64]
+    n_iter_: int
+    converged_: bool
+    pruned_: list[Pruning]
+    seconds_per_iteration_: float
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
+    _model: Model
+
+
+@dataclass(eq=False, repr=False)
+class Mixture(Fitted):
+    """A mixture of Gaussians as a scikit-learn estimator; the estimator of each family derives from it."""
+
+    n_components: int = 1
+    n_init: int = field(default=1, kw_only=True)
+    max_iter: int = field(default=100, kw_only=True)
+    tol: float = field(default=1e-3, kw_only=True)
+    weights_init: ArrayLike | None = field(default=None, kw_only=True)
+    prune_threshold: float = field(default=1e-4, kw_only=True)
+    output: str = field(default="posterior", kw_only=True)
+    temperature: float = field(default=1.0, kw_only=True)
+    drop_last: bool = field(default=False, kw_only=True)
+    warm_start: bool = field(default=False, kw_only=True)
+    random_state: int | np.random.RandomState | None = field(default=None, kw_only=True)
+    n_threads: int | None = field(default=None, kw_only=True)
+    verbose: int | bool = field(default=0, kw_only=True)
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "weights_init": ["array-like", None],
+        "prune_threshold": [Interval(Real, 0, 1, closed="left")],
+        "output": [StrOptions(set(OUTPUTS))],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "drop_last": ["boolean"],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "verbose": ["verbose"],
+    }
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        document(cls, _SHARED_DOCUMENTATION)
+
+    # ---- what an estimator says of its family ------------------------------------------------------------------------
+
+    #: The arrays that describe a fitted mixture, beside its weights.
+    _arrays: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def _shape_of(self, given: tuple[int, ...] | None, n_features: int) -> tuple[int, ...]:
+        """Return the shape of a sample from that in which it was given, None for two-dimensional input; check it."""
+
+    @abstractmethod
+    def _family(self, shape: tuple[int, ...]) -> Family:
+        """Return the family that these parameters name, for samples of this shape."""
+
+    @abstractmethod
+    def _given_start(self, family: Any, n_samples: int, n_features: int) -> Any:
+        """Check the starting values that the user gave, before any work; return them for the family."""
+
+    def _check_warm_start(self, model: Model, family: Family, samples: Samples) -> None:
+        """Refuse samples and parameters that the fitted ones do not belong to."""
+        if model.shape != samples.shape:
+            raise ValueError(
+                f"warm_start=True goes on from samples of shape {model.shape}, but X holds {samples.shape}; pass such "
+                f"samples, or set warm_start=False."
+            )
+
+    # ---- input -------------------------------------------------------------------------------------------------------
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _threads(self) -> int:
+        return self.n_threads or 0  # 0: what OpenMP would use
+
+    def _check_parameters(self) -> None:
+        self._validate_params()
+        if self.drop_last and self.output == "log_density":
+            raise ValueError('drop_last=True has no meaning with output="log_density": its values are independent.')
+
+    def _read_new(self, X: Any) -> Samples:
+        """Check samples to be fitted; changes nothing here."""
+        flat, given = flatten(X)
+        reader = object.__new__(type(self))  # what the checks remember of the features is kept only with the fit
+        reader.__dict__.update(self.get_params(deep=False))
+        checked = validate_data(reader, flat, dtype=_dtypes(flat), order="C", ensure_min_samples=2)
+        features = {name: value for name, value in vars(reader).items() if is_fitted_attribute(name)}
+        return Samples(aligned(checked), self._shape_of(given, checked.shape[1]), features)
+
+    def _read(self, X: Any) -> tuple[Model, NDArray[Any]]:
+        """Return the fitted model, and checked samples (n, n_features)."""
+        model = self.model_
+        flat, given = flatten(X)
+        checked = validate_data(self, flat, dtype=_dtypes(flat), order="C", reset=False)
+        if not self._is_shape(model.shape, given, checked.shape[1]):
+            found = checked.shape[1:] if given is None else given
+            raise ValueError(f"X holds samples of shape {found}, but the model was fitted to {model.shape}; reshape X.")
+        return model, aligned(checked)
+
+    def _is_shape(self, shape: tuple[int, ...], given: tuple[int, ...] | None, n_features: int) -> bool:
+        """Say whether samples in a given shape, None for two-dimensional input, are samples of this shape."""
+        return self._shape_of(given, n_features) == shape
+
+    # ---- the fitted model --------------------------------------------------------------------------------------------
+
+    @property
+    def model_(self) -> Model:
+        """The fitted mixture as one frozen value.
+
+        Raises
+        ------
+        NotFittedError
+            If there is none.
+        ValueError
+            If an attribute was set by hand to what does not describe a mixture.
+        """
+        check_is_fitted(self)
+        model = self._model
+        arrays = {name: getattr(self, f"{name}_") for name in model.arrays}
+        if all(arrays[name] is model.arrays[name] for name in arrays):
+            return model
+        model = model.with_arrays(arrays, self._threads())
+        self.__dict__.update({"_model": model, **_as_attributes(model)})
+        return model
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_model" in vars(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "_model" in state:  # its arrays are the attributes
+            model = state["_model"]
+            state["_model"] = model.family, model.frame, model.shape
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_model" in state:
+            family, frame, shape = state["_model"]
+            arrays = {name: state[f"{name}_"] for name in ("weights", *type(self)._arrays)}
+            state = {**state, "_model": Model(family, frame, arrays, shape)}
+        super().__setstate__(state)
+
+    def _fitted_attributes(self, model: Model, fit: Fit | None, features: dict[str, Any]) -> dict[str, Any]:
+        bounds = fit.lower_bounds if fit else ()
+        return {
+            "_model": model,
+            **_as_attributes(model),
+            **features,
+            **(fit.details if fit else {}),
+            "lower_bounds_": np.array(bounds, dtype=np.float64),
+            "lower_bound_": bounds[-1] if bounds else np.nan,
+            "n_iter_": len(bounds),
+            "converged_": bool(fit and fit.converged),
+            "pruned_": list(fit.prunings) if fit else [],
+            "seconds_per_iteration_": fit.seconds / len(bounds) if fit else 0.0,
+        }
+
+    @classmethod
+    def _from_arrays(cls, parameters: dict[str, Any], arrays: dict[str, Any], shape: tuple[int, ...]) -> Self:
+        """Make a fitted estimator of a mixture's arrays."""
+        estimator = cls(**{"n_components": max(1, len(arrays["weights"])), **parameters})
+        estimator._check_parameters()
+        model = Model.from_arrays(estimator._family(shape), arrays, shape, estimator._threads())
+        model.prepared(np.dtype(np.float64), estimator._threads())
+        features = {"n_features_in_": prod(shape)}
+        estimator._replace_fitted(estimator._fitted_attributes(model, None, features))
+        return estimator
+
+    def _fitted_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        model = self.model_
+        names = getattr(self, "feature_names_in_", None)
+        values = {
+            "shape": model.shape,
+            "feature_names": None if names is None else [str(name) for name in names],
+            "converged": self.converged_,
+            "pruned": [[pruning.iteration, pruning.index, pruning.share] for pruning in self.pruned_],
+            "seconds_per_iteration": self.seconds_per_iteration_,
+            "details": self._details(),
+        }
+        arrays = {"lower_bounds": self.lower_bounds_, **model.arrays}
+        frame = model.family.frame_to_arrays(model.frame)
+        return values, arrays | {f"frame.{name}": array for name, array in frame.items()}
+
+    def _restore(self, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+        shape = tuple(values["shape"])
+        family = self._family(shape)
+        of_frame = {name[6:]: array for name, array in arrays.items() if name.startswith("frame.")}
+        of_model = {name: arrays[name] for name in ("weights", *self._arrays)}
+        frame = family.frame_from_arrays(of_frame)
+        model = Model.from_arrays(family, of_model, shape, self._threads(), frame)
+        bounds = tuple(arrays["lower_bounds"].tolist())
+        fit = Fit(
+            None,
+            bounds,
+            tuple(Pruning(*pruning) for pruning in values["pruned"]),
+            values["converged"],
+            values["seconds_per_iteration"] * len(bounds),
+            self._details_from(values["details"]),
+        )
+        features: dict[str, Any] = {"n_features_in_": prod(shape)}
+        if values["feature_names"] is not None:
+            features["feature_names_in_"] = np.array(values["feature_names"], dtype=object)
+        attributes = self._fitted_attributes(model, fit if bounds else None, features)
+        self._replace_fitted(attributes)
+
+    def _details(self) -> dict[str, Any]:
+        """Return what the family's E-step told, as JSON values."""
+        return {}
+
+    def _details_from(self, values: dict[str, Any]) -> dict[str, Any]:
+        return values
+
+    # ---- fitting -----------------------------------------------------------------------------------------------------
+
+    def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Train by expectation–maximisation.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features), (n, height, width) or (n, depth, height, width)
+            Samples; the class says which dtype they are computed in.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each sample, not negative; a weight of 2 is the same as the sample twice.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If the data or a parameter is out of range; the message says what to do. The estimator is then what it was.
+        KeyboardInterrupt
+            On Ctrl-C; the model is then what the last whole iteration made it.
+        """
+        self._check_parameters()
+        self._train(self._read_new(X), sample_weight)
+        return self
+
+    def fit_predict(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int64]:
+        """Train, and return each sample's likeliest component, (n,); parameters and errors as in `fit`."""
+        self._check_parameters()
+        samples = self._read_new(X)
+        data = self._train(samples, sample_weight)
+        values = data.values if data.block.numbers is None else None
+        gamma, _ = self.model_.posterior(samples.X, self._threads(), values=values)
+        return np.asarray(gamma.argmax(axis=1), dtype=np.int64)
+
+    def _train(self, samples: Samples, sample_weight: ArrayLike | None) -> Data:
+        family = self._family(samples.shape)
+        warm = self._model_to_go_on_from(family, samples)
+        given = None if warm else self._given_start(family, *samples.X.shape)
+        weight: NDArray[np.float64] | None = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, samples.X, dtype=np.float64, ensure_non_negative=True)
+        block = InMemory(samples.X, weight).block
+        if len(block.samples) < self.n_components:
+            raise ValueError(
+                f"n_components={self.n_components} components need at least as many samples, got "
+                f"n_samples = {len(block.samples)}; lower n_components or pass more samples."
+            )
+        n_threads = self._threads()
+        reading = family.read(block, n_threads)
+        survey = family.survey(reading, n_threads)
+        frame = family.frame(survey)
+        data = family.represent(reading, frame, n_threads)
+        rng = check_random_state(self.random_state)
+
+        def iterations() -> Iterator[Fit]:
+            if warm:
+                start = family.from_arrays(warm.arrays, frame, n_threads)
+            else:
+                start = family.start(given, data, survey, frame, rng, n_threads)
+            previous = self.lower_bound_ if warm and np.isfinite(self.lower_bound_) else None
+            yield from run(
+                family,
+                frame,
+                [data],
+                start,
+                Monitor(self.tol, family.may_fall(), previous),
+                algorithm=Batch(),
+                max_iter=self.max_iter,
+                prune_threshold=self.prune_threshold,
+                n_threads=n_threads,
+                progress=bool(self.verbose),
+            )
+
+        def finish(fit: Fit) -> dict[str, Any]:
+            """Return the fitted attributes, of a model that was asked once and so can be asked."""
+            model = Model(family, frame, family.to_arrays(fit.parameters, frame, n_threads), samples.shape)
+            model.prepared(data.values.dtype, n_threads)
+            return self._fitted_attributes(model, fit, samples.features)
+
+        best: Fit | None = None
+        attributes: dict[str, Any] = {}
+        collapses: list[CollapseError] = []
+        n_attempts = 1 if warm else self.n_init
+        try:
+            for _ in range(n_attempts):
+                reached: Fit | None = None
+                try:
+                    for fit in iterations():
+                        reached = fit
+                    if reached is not None and (best is None or reached.lower_bound > best.lower_bound):
+                        attributes = finish(reached)
+                        best = reached
+                except CollapseError as collapse:
+                    collapses.append(collapse)
+            if best is None:
+                raise collapses[0]
+        except KeyboardInterrupt:
+            if best is None and reached is not None:
+                with suppress(CollapseError):
+                    attributes = finish(reached)
+            if attributes:  # what was reached, if it can be used
+                self._replace_fitted(attributes)
+            raise
+        self._replace_fitted(attributes)
+        if collapses:
+            warnings.warn(
+                f"{len(collapses)} of {n_attempts} starts were given up: {collapses[0]}",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        if not self.converged_:
+            warnings.warn(
+                f"EM did not converge in {self.n_iter_} iterations: raise max_iter or tol, or look at lower_bounds_.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return data
+
+    def _model_to_go_on_from(self, family: Family, samples: Samples) -> Model | None:
+        if not (self.warm_start and self.__sklearn_is_fitted__()):
+            return None
+        self._check_warm_start(self.model_, family, samples)
+        return self.model_
+
+    def _checked_array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+        """Return a parameter as an array of this shape, None if it is not given."""
+        given = getattr(self, name)
+        if given is None:
+            return None
+        values = np.array(given, dtype=np.float64)
+        if values.shape != shape:
+            raise ValueError(f"{name} has shape {values.shape}; {shape} is needed.")
+        return values
+
+    def _checked_weights_init(self) -> NDArray[np.float64] | None:
+        weights = self._checked_array("weights_init", (self.n_components,))
+        if weights is not None:
+            check_weights(weights, "weights_init")
+        return weights
+
+    @property
+    def n_components_(self) -> int:
+        """Number of components that remain after pruning."""
+        return len(self.model_.weights)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_ - int(self.drop_last)
+
+    # ---- using the fitted model --------------------------------------------------------------------------------------
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return each sample's likeliest component.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples in the shape that `fit` took.
+
+        Returns
+        -------
+        components : ndarray of shape (n,), int64
+        """
+        return np.asarray(self.predict_proba(X).argmax(axis=1), dtype=np.int64)
+
+    def predict_proba(self, X: ArrayLike) -> Floats:
+        """Return the posterior π_k p(x|k) / Σ_j π_j p(x|j), (n, K), in the dtype of the samples."""
+        return self.posterior(X)[0]
+
+    def posterior(self, X: ArrayLike) -> tuple[Floats, Floats]:
+        """Return `predict_proba` (n, K) and `score_samples` (n,), from one pass."""
+        model, samples = self._read(X)
+        return model.posterior(samples, self._threads())
+
+    def log_density(self, X: ArrayLike) -> Floats:
+        """Return log p(x|k) in nats per sample, (n, K), without the components' weights."""
+        model, samples = self._read(X)
+        return model.log_density(samples, self._threads())
+
+    def score_samples(self, X: ArrayLike) -> Floats:
+        """Return log p(x) in nats, (n,)."""
+        return self.posterior(X)[1]
+
+    def score(self, X: ArrayLike, y: Any = None) -> float:
+        """Return the mean of `score_samples`, in nats per sample."""
+        return float(self.score_samples(X).mean(dtype=np.float64))
+
+    def transform(self, X: ArrayLike) -> Floats:
+        """Return what the next layer sees of each sample, (n, K), as `output` says.
+
+        ``"log_density"`` is log p(x|k); ``"standardized"`` the same with each sample's mean set to 0 and deviation to
+        1; ``"likelihood"`` p(x|k) / Σ_j p(x|j); ``"posterior"`` π_k p(x|k) / Σ_j π_j p(x|j); both with p to the power
+        1 / `temperature`. With `drop_last` the last component is left out, (n, K − 1).
+        """
+        model, samples = self._read(X)
+        values = self._output(model, samples)
+        return np.ascontiguousarray(values[:, :-1]) if self.drop_last else values
+
+    def _output(self, model: Model, samples: Floats) -> Floats:
+        weighted = self.output == "posterior"
+        if self.output in ("likelihood", "posterior") and self.temperature == 1:
+            return model.posterior(samples, self._threads(), weighted=weighted)[0]
+        values = model.log_density(samples, self._threads())
+        if self.output in ("likelihood", "posterior"):
+            values /= self.temperature
+            if weighted:
+                values += log_weights(model.weights).astype(values.dtype)
+            return np.asarray(softmax(values, axis=1))
+        if self.output == "standardized":
+            values -= values.mean(axis=1, keepdims=True)
+            deviation = values.std(axis=1, keepdims=True)
+            values /= np.where(deviation > 0, deviation, 1)  # a single component, or equal ones: all zero
+        return values
+
+    def top_samples(self, X: ArrayLike, n: int = 10) -> NDArray[np.int64]:
+        """Return for each component the samples with the largest posterior for it.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples in the shape that `fit` took.
+        n : int, default=10
+            How many for each component, at most the number of samples.
+
+        Returns
+        -------
+        indices : ndarray of shape (K, min(n, n_samples)), int64
+            Largest posterior first. Posteriors that round to 1 are still told apart, by their log-odds.
+        """
+        model, samples = self._read(X)
+        return largest_posteriors(model.joint(samples, self._threads()), n)
+
+    def sample(self, n_samples: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Draw from the mixture, with `random_state`.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, *shape of a sample), float64
+        components : ndarray of shape (n_samples,), int64
+            The component that each was drawn from.
+        """
+        model = self.model_
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
+        return model.sample(n_samples, check_random_state(self.random_state))
+
+    def aic(self, X: ArrayLike) -> float:
+        """Return Akaike's information criterion, 2 p − 2 log L, for p free parameters; lower is better."""
+        total = float(self.score_samples(X).sum(dtype=np.float64))
+        return 2 * self.model_.n_parameters() - 2 * total
+
+    def bic(self, X: ArrayLike) -> float:
+        """Return the Bayesian information criterion, p log n − 2 log L, for p free parameters; lower is better."""
+        log_probability = self.score_samples(X)
+        total = float(log_probability.sum(dtype=np.float64))
+        return float(self.model_.n_parameters() * np.log(len(log_probability)) - 2 * total)
+
+
+def flatten(X: Any) -> tuple[Any, tuple[int, ...] | None]:
+    """Flatten images or volumes to (n, n_features); the shape of one sample, None for two-dimensional input."""
+    n_axes = np.ndim(X) if isinstance(X, list | tuple) else getattr(X, "ndim", 2)
+    if n_axes <= 2:
+        return X, None
+    array = np.asarray(X)
+    if array.ndim > 4:
+        raise ValueError(
+            f"Found array with dim {array.ndim}, while dim <= 4 is required: (n, length) signals, (n, height, width) "
+            f"images or (n, depth, height, width) volumes."
+        )
+    return array.reshape(len(array), prod(array.shape[1:])), array.shape[1:]
+
+
+def _dtypes(X: Any) -> Any:
+    """Return what `validate_data` may leave samples in: float32 also where a container says so in its own way."""
+    both = [np.float64, np.float32]
+    if hasattr(X, "iloc") or isinstance(getattr(X, "dtype", None), np.dtype) or not hasattr(X, "__array__"):
+        return both
+    try:  # a tensor, or a frame that is not pandas': its first row tells what the whole becomes
+        return np.float32 if np.asarray(X[:1]).dtype == np.float32 else both
+    except (TypeError, ValueError, RuntimeError):  # what it is not, the checks will say
+        return both
+
+
+def aligned(X: NDArray[Any]) -> NDArray[Any]:
+    """Return the array with its values at addresses that are multiples of their size."""
+    return np.require(X, requirements=["C", "A"])
+
+
+def _as_attributes(model: Model) -> dict[str, NDArray[np.float64]]:
+    return {f"{name}_": array for name, array in model.arrays.items()}
+
+
+def document(cls: type, sections: dict[str, str]) -> None:
+    """Put sections of documentation in the place of the lines "<shared NAME>" of a class's docstring."""
+    lines = []
+    for line in inspect.cleandoc(cls.__doc__ or "").splitlines():
+        name = line.strip().removeprefix("<shared ").removesuffix(">")
+        lines += sections[name].splitlines() if line.strip() == f"<shared {name}>" else [line]
+    cls.__doc__ = "\n".join(lines)

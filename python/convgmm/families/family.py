@@ -1,0 +1,264 @@
+"""What a kind of component says of itself: the only place that EM, models, estimators, pictures and files ask.
+
+EM is three verbs. `expect` turns samples and parameters into statistics, whose size does not depend on the number of
+samples; statistics add up; `maximize` turns them into parameters. A family is stateless: its fields are options, and
+what belongs to data, to a fit or to a model is a value that is handed in.
+
+    read(block) → Reading                 what is computed of samples once, without knowledge of the others
+    survey(reading) → survey              additive: what all samples together say
+    frame(survey, …) → frame              what is fixed for the whole fit
+    represent(reading, frame) → Data      samples in the form that the hot loop reads
+    start(…) → parameters
+    prepare(parameters, frame) → Prepared factors and constants, once for many questions
+    expect(prepared, data) → statistics   the hot loop, in C++; statistics + statistics
+    maximize(statistics, parameters, frame) → parameters
+
+Parameters live in the frame; `to_arrays` and `from_arrays` go between them and the arrays that users see.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..source import Block
+
+#: float32 or float64, as the data is.
+Floats: TypeAlias = NDArray[np.floating[Any]]
+#: The arrays that describe a mixture to its users, by their names without the underscore; `weights` (K,) is one.
+Arrays: TypeAlias = Mapping[str, NDArray[np.float64]]
+
+
+class CollapseError(ValueError):
+    """A component shrank so far that its covariance is not positive definite any more."""
+
+
+class Parameters(Protocol):
+    """A mixture's parameters; `weights` (K,) and whatever describes K components."""
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Mixing proportions, (K,)."""
+
+    def take(self, kept: NDArray[np.intp]) -> Self:
+        """Return the components of these indices, their weights renormalised."""
+
+
+class Statistics(Protocol):
+    """What EM needs from data; two of the same parameters add up."""
+
+    @property
+    def responsibility(self) -> NDArray[np.float64]:
+        """Weighted responsibilities summed over samples, (K,)."""
+
+    @property
+    def log_likelihood(self) -> float:
+        """Weighted sum of log p(x) over samples."""
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What else the E-step found worth telling, as fitted attributes."""
+
+    def __add__(self, other: Self) -> Self: ...
+
+
+class Prepared(Protocol):
+    """Parameters in the form that densities are computed from."""
+
+    @property
+    def resolution(self) -> float:
+        """What the mean log-likelihood may be off by, in nats per sample, beyond the rounding of its own size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A block, and what was computed of its samples, (n, D)."""
+
+    block: Block
+    values: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Samples in the form that the hot loop reads, (n, D), with their weights and numbers.
+
+    Whatever an iteration remembers of samples for the next one lies in `memory`, by names of the family's own.
+    """
+
+    values: Floats
+    block: Block
+    memory: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One picture of every component, with what its colours mean.
+
+    Attributes
+    ----------
+    title : str
+        What is seen.
+    images : ndarray of shape (K, *shape of a sample)
+        Values; NaN where there are none.
+    limits : tuple of 2 floats, or None
+        One scale for all components; None: each has its own.
+    colormap : str
+        A name of matplotlib's.
+    scale : str
+        The label of a colour bar; "": there is none.
+    sheet, sheet_title : str
+        Name and title of a sheet that shows all components' portraits side by side; "": there is none.
+    """
+
+    title: str
+    images: NDArray[np.float64]
+    limits: tuple[float, float] | None = None
+    colormap: str = "gray"
+    scale: str = ""
+    sheet: str = ""
+    sheet_title: str = ""
+
+
+class Family(ABC):
+    """A kind of component. Subclasses are frozen dataclasses whose fields are options."""
+
+    # ---- samples -----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def read(self, block: Block, n_threads: int) -> Reading:
+        """Compute of a block's samples what does not depend on the others."""
+
+    @abstractmethod
+    def survey(self, reading: Reading, n_threads: int) -> Any:
+        """Sum up what the samples say together; surveys of blocks add up."""
+
+    @abstractmethod
+    def frame(self, survey: Any) -> Any:
+        """Return what is fixed for a whole fit, from the survey of all samples.
+
+        Raises
+        ------
+        ValueError
+            If the samples cannot be modelled; says what to do.
+        """
+
+    @abstractmethod
+    def represent(self, reading: Reading, frame: Any, n_threads: int) -> Data:
+        """Return the samples in the form that `expect` and the questions to a model read."""
+
+    # ---- EM ----------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def start(self, given: Any, data: Data, survey: Any, frame: Any, rng: np.random.RandomState, n_threads: int) -> Any:
+        """Return starting parameters, from what the user gave of them and from samples."""
+
+    @abstractmethod
+    def prepare(self, parameters: Any, frame: Any, dtype: np.dtype[Any], n_threads: int) -> Any:
+        """Return the parameters as densities are computed from them, for data of this type.
+
+        Raises
+        ------
+        CollapseError
+            If a covariance is not positive definite.
+        """
+
+    @abstractmethod
+    def expect(self, prepared: Any, data: Data, n_threads: int) -> Any:
+        """Return the statistics of the data. Raises `_core.NoDensity` for a sample that has no density."""
+
+    @abstractmethod
+    def maximize(self, statistics: Any, parameters: Any, frame: Any) -> Any:
+        """Return the parameters that maximise the expected log-likelihood; the statistics may be used up."""
+
+    def may_fall(self) -> bool:
+        """Say whether `maximize` is not that of EM, so that the likelihood may fall a little."""
+        return False
+
+    def can_reach(self, parameters: Any, frame: Any) -> bool:
+        """Say whether `maximize` could give these parameters; if not, the likelihood may fall in the first step."""
+        return True
+
+    # ---- questions to a model ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def log_density(self, prepared: Any, values: Floats, n_threads: int) -> Floats:
+        """Return log p(x|k), (n, K)."""
+
+    @abstractmethod
+    def posterior(
+        self, prepared: Any, values: Floats, n_threads: int, *, weighted: bool = True
+    ) -> tuple[Floats, Floats]:
+        """Return responsibilities (n, K), with or without the weights, and log p(x) (n,); NaN where there is none."""
+
+    @abstractmethod
+    def draw(self, arrays: Arrays, component: int, n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+        """Return n samples of one component, (n, …)."""
+
+    @abstractmethod
+    def parameters_per_component(self, arrays: Arrays) -> int:
+        """Return the number of free parameters of one component, without its weight."""
+
+    @abstractmethod
+    def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return the divergence of Kullback and Leibler (1951) from component k to j, (K, K), in nats per sample."""
+
+    @abstractmethod
+    def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
+        """Return pictures of the components of a mixture of samples of this shape."""
+
+    # ---- arrays ------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def to_arrays(self, parameters: Any, frame: Any, n_threads: int) -> dict[str, NDArray[np.float64]]:
+        """Return the parameters as their users see them."""
+
+    @abstractmethod
+    def from_arrays(self, arrays: Arrays, frame: Any, n_threads: int) -> Any:
+        """Return the parameters of checked arrays."""
+
+    @abstractmethod
+    def check_arrays(self, arrays: Arrays, n_threads: int) -> None:
+        """Check a mixture's arrays beside its weights.
+
+        Raises
+        ------
+        ValueError
+            If they do not describe a mixture; says which and why.
+        """
+
+    @abstractmethod
+    def frame_of(self, arrays: Arrays) -> Any:
+        """Return a frame for a mixture that was made from arrays."""
+
+    # ---- files -------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def frame_to_arrays(self, frame: Any) -> dict[str, NDArray[np.float64]]:
+        """Return the frame as arrays, to be kept with the model."""
+
+    @abstractmethod
+    def frame_from_arrays(self, arrays: Arrays) -> Any:
+        """Return the frame that these arrays hold."""
+
+
+def log_weights(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log π_k, −inf for a weight of 0."""
+    with np.errstate(divide="ignore"):
+        return np.log(weights)
+
+
+def check_weights(weights: NDArray[np.float64], name: str = "weights") -> None:
+    """Check mixing proportions (K,).
+
+    Raises
+    ------
+    ValueError
+        If they are not finite, negative, or do not sum to 1.
+    """
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError(f"{name} must be finite and not negative.")
+    if not abs(weights.sum() - 1) <= 1e-6:
+        raise ValueError(f"{name} must sum to 1; it sums to {weights.sum():.9g}.")

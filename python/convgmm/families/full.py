@@ -1,0 +1,501 @@
+"""Gaussians with full covariance matrices: brute force in result, not in cost.
+
+    log p(x|k) = −½ (‖z‖² + D log 2π) + Σ_i log W_k,ii,    z = W_k (x − μ_k),    W_k = L_k⁻¹,    C_k = L_k L_kᵀ
+
+The samples are rotated once to the principal axes of all data, largest variance first, because part of the sum ‖z‖²
+then tells most about the rest.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+
+from .. import _core
+from ..initialize import draw, k_means, nearest
+from ..source import Block
+from .family import Arrays, CollapseError, Data, Family, Floats, Portrait, Reading, log_weights
+
+#: Below so many features float32 gains little, while they are easily so correlated (the log-densities of a layer below
+#: are) that sums in it leave covariances that are not positive definite: float64 is computed in.
+LEAST_SINGLE = 64
+# Below so many features no component can be dropped early, and a rotation gains nothing.
+_LEAST_ROTATED = 32
+# Features whose scales differ by more are not rotated: in a sum the large ones' rounding would cover the small ones.
+_MOST_UNEVEN = 1e4
+# Samples for each component from which the start is found.
+_DRAWS_PER_COMPONENT = 100
+# Leading eigenvectors shown of a covariance.
+_EIGENVECTORS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussians:
+    """Parameters in the frame's coordinates: weights (K,), means (K, D) and covariances (K, D, D)."""
+
+    weights: NDArray[np.float64]
+    means: NDArray[np.float64]
+    covariances: NDArray[np.float64]
+
+    def take(self, kept: NDArray[np.intp]) -> "Gaussians":
+        """Return the components of these indices, their weights renormalised."""
+        weights = self.weights[kept]
+        return Gaussians(weights / weights.sum(), self.means[kept], self.covariances[kept])
+
+
+@dataclass(frozen=True, eq=False)
+class MomentStatistics:
+    """Moments of what each component claims.
+
+    Attributes
+    ----------
+    origin : ndarray of shape (K, D)
+        What the moments are about: the means of the E-step, so that nothing cancels.
+    responsibility : ndarray of shape (K,)
+        Σ γ.
+    first, second : ndarray of shapes (K, D) and (K, D, D)
+        Σ γ (x − origin) and Σ γ (x − origin)(x − origin)ᵀ.
+    log_likelihood : float
+        Σ log p(x).
+    walk : list of (rows, pairs)
+        How the E-step pruned: the sample–component pairs evaluated up to so many rows of z.
+    n_pairs : int
+        All pairs.
+    """
+
+    origin: NDArray[np.float64]
+    responsibility: NDArray[np.float64]
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    log_likelihood: float
+    walk: tuple[tuple[int, int], ...] = ()
+    n_pairs: int = 1
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The walk, as shares of all pairs."""
+        return {"walk_": [(rows, pairs / self.n_pairs) for rows, pairs in self.walk]}
+
+    def __add__(self, other: "MomentStatistics") -> "MomentStatistics":
+        moved = other.about(self.origin)
+        rows = sorted({*dict(self.walk), *dict(other.walk)})
+        return MomentStatistics(
+            self.origin,
+            self.responsibility + moved.responsibility,
+            self.first + moved.first,
+            self.second + moved.second,
+            self.log_likelihood + moved.log_likelihood,
+            tuple((r, dict(self.walk).get(r, 0) + dict(other.walk).get(r, 0)) for r in rows),
+            self.n_pairs + other.n_pairs,
+        )
+
+    def about(self, origin: NDArray[np.float64]) -> "MomentStatistics":
+        """Return the same moments about other points (K, D)."""
+        if origin is self.origin or np.array_equal(origin, self.origin):
+            return self
+        # With d = old − new origin: Σγ(x−b) = f + N d;  Σγ(x−b)(x−b)ᵀ = S + f dᵀ + d fᵀ + N d dᵀ.
+        shift = self.origin - origin
+        share, outer = self.responsibility[:, None], shift[:, None, :] * self.first[:, :, None]
+        return MomentStatistics(
+            origin,
+            self.responsibility,
+            self.first + share * shift,
+            self.second + outer + outer.transpose(0, 2, 1) + share[:, None] * shift[:, :, None] * shift[:, None, :],
+            self.log_likelihood,
+            self.walk,
+            self.n_pairs,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FullSurvey:
+    """Moments of all samples about 0, and what a start orders samples by.
+
+    The order is that along one fixed direction, of the samples as they were given and in float64: rounding does not
+    change it, and only equal samples stand at one place.
+    """
+
+    moments: MomentStatistics
+    order: NDArray[np.float64]
+
+    def __add__(self, other: "FullSurvey") -> "FullSurvey":
+        return FullSurvey(self.moments + other.moments, np.concatenate([self.order, other.order]))
+
+
+@dataclass(frozen=True, eq=False)
+class FullFrame:
+    """The coordinates of a fit: relative to the centre (D,), along the columns of axes (D, D) if there are any."""
+
+    centre: NDArray[np.float64]
+    axes: NDArray[np.float64] | None
+
+    def project(self, X: Floats, n_threads: int) -> Floats:
+        """Return samples (n, D) in these coordinates; a new array."""
+        if self.axes is None:
+            return np.asarray(X - self.centre.astype(X.dtype))
+        return _core.project(X, self.centre, self.axes, n_threads)
+
+    def project_means(self, means: NDArray[np.float64], n_threads: int) -> NDArray[np.float64]:
+        """Return means (K, D) in these coordinates."""
+        return np.asarray(self.project(means, n_threads), dtype=np.float64)
+
+    def rotated(self, covariances: NDArray[np.float64], n_threads: int, *, back: bool = False) -> NDArray[np.float64]:
+        """Return Aᵀ C A of covariances (K, D, D), with the axes A; with `back`, A C Aᵀ."""
+        if self.axes is None:
+            return covariances
+        axes = np.ascontiguousarray(self.axes.T) if back else self.axes
+        zero = np.zeros(len(axes))
+        half = _core.project(covariances.reshape(-1, len(axes)), zero, axes, n_threads).reshape(covariances.shape)
+        half = np.ascontiguousarray(half.transpose(0, 2, 1))
+        whole = _core.project(half.reshape(-1, len(axes)), zero, axes, n_threads).reshape(covariances.shape)
+        whole += whole.transpose(0, 2, 1).copy()  # rounding leaves it not quite symmetric
+        whole *= 0.5
+        return np.asarray(whole, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class FullStart:
+    """What a user gives of a start, in the samples' coordinates; None where nothing is given."""
+
+    n_components: int
+    init: str
+    weights: NDArray[np.float64] | None
+    means: NDArray[np.float64] | None
+    covariances: NDArray[np.float64] | None
+    responsibilities: NDArray[np.float64] | None  # (n, K), of all samples of the caller
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedGaussians:
+    """Means (K, D), packed whiteners W_k in the type of the data, log-normalisers (K,) and log-weights (K,)."""
+
+    means: NDArray[np.float64]
+    whiteners: Floats
+    log_normalisers: NDArray[np.float64]
+    log_weights: NDArray[np.float64]
+    resolution: float
+
+
+@dataclass(frozen=True)
+class Full(Family):
+    """Gaussians with full covariance matrices.
+
+    Parameters
+    ----------
+    means : {"free", "zero"}
+        Whether means are estimated, or all are 0.
+    reg_covar : float
+        Added to the diagonal of every updated covariance.
+    """
+
+    means: str = "free"
+    reg_covar: float = 1e-6
+
+    # ---- samples -----------------------------------------------------------------------------------------------------
+
+    def read(self, block: Block, n_threads: int) -> Reading:
+        """Return the samples themselves, few features in float64."""
+        X = block.samples
+        return Reading(block, X if X.shape[1] >= LEAST_SINGLE else X.astype(np.float64, copy=False))
+
+    def survey(self, reading: Reading, n_threads: int) -> FullSurvey:
+        """Return the moments of the samples.
+
+        Raises
+        ------
+        ValueError
+            If their squares are beyond the number format.
+        """
+        X, block = reading.values, reading.block
+        n, D = X.shape
+        largest = max(float(X.max()), -float(X.min()))
+        if largest > np.sqrt(np.finfo(X.dtype).max) / D:
+            raise ValueError(
+                f"X holds values up to {largest:.3g}, whose squares are beyond {X.dtype}: rescale X"
+                + (", or pass float64." if X.dtype == np.float32 else ".")
+            )
+        weight = np.ones(n) if block.weight is None else block.weight
+        origin = np.zeros((1, D))
+        sums = _core.full_moments(X, np.array([0, n]), np.arange(n), weight, origin, n_threads)
+        direction = np.random.RandomState(0).standard_normal(D)
+        return FullSurvey(MomentStatistics(origin, *sums), np.einsum("nd,d->n", X, direction, dtype=np.float64))
+
+    def frame(self, survey: FullSurvey) -> FullFrame:
+        """Return the centre and the principal axes of the samples."""
+        total = survey.moments
+        D = total.origin.shape[1]
+        mean, scatter = total.first[0] / total.responsibility[0], total.second[0] / total.responsibility[0]
+        centre = np.zeros(D) if self.means == "zero" else mean
+        return FullFrame(centre, self._axes(scatter - np.multiply.outer(centre, centre)))
+
+    def _axes(self, scatter: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        if len(scatter) < _LEAST_ROTATED:
+            return None
+        scales = np.sqrt(np.maximum(np.diagonal(scatter), 0) + self.reg_covar)
+        return None if scales.max() > _MOST_UNEVEN * scales.min() else _core.principal_axes(scatter)[1]
+
+    def represent(self, reading: Reading, frame: FullFrame, n_threads: int) -> Data:
+        """Return the samples in the frame's coordinates."""
+        return Data(frame.project(reading.values, n_threads), reading.block)
+
+    # ---- the start ---------------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        given: FullStart,
+        data: Data,
+        survey: FullSurvey,
+        frame: FullFrame,
+        rng: np.random.RandomState,
+        n_threads: int,
+    ) -> Gaussians:
+        """Return the given parameters and, where some are not, those of samples assigned to centres."""
+        data.memory.clear()
+        weights, covariances = given.weights, given.covariances
+        means = None if given.means is None else frame.project_means(given.means, n_threads)
+        if self.means == "zero":
+            means = np.zeros((given.n_components, data.values.shape[1]))
+        if covariances is not None:
+            covariances = frame.rotated(covariances, n_threads)
+        if weights is None or means is None or covariances is None:
+            found = self._from_assignment(given, data, survey, means, rng, n_threads)
+            weights = found.weights if weights is None else weights
+            means = found.means if means is None else means
+            covariances = found.covariances if covariances is None else covariances
+        return Gaussians(weights, means, covariances)
+
+    def _from_assignment(
+        self,
+        given: FullStart,
+        data: Data,
+        survey: FullSurvey,
+        means: NDArray[np.float64] | None,
+        rng: np.random.RandomState,
+        n_threads: int,
+    ) -> Gaussians:
+        X, block = data.values, data.block
+        (n, D), K = X.shape, given.n_components
+        weight = np.ones(n) if block.weight is None else block.weight
+        if given.responsibilities is not None:
+            rows = given.responsibilities if block.numbers is None else given.responsibilities[block.numbers]
+            resp = rows * weight[:, None]
+            component, sample = np.nonzero(resp.T)
+            gamma = resp[sample, component]
+            total = np.maximum(resp.sum(axis=0), np.finfo(np.float64).tiny)
+            # Not a matrix product: a library's may depend on its threads.
+            origin = np.einsum("nk,nd->kd", resp, X) / total[:, None]
+        else:
+            if means is not None and self.means == "free":
+                origin = means
+            else:
+                # In an order that rounding does not change, lest one random state mean another start for each dtype.
+                chosen = draw(survey.order, block.weight, _DRAWS_PER_COMPONENT * K, rng)
+                origin = _centres(X[chosen].astype(np.float64), given.init, K, rng, n_threads)
+            labels = nearest(X, origin, n_threads)
+            sample = np.argsort(labels, kind="stable")
+            component = labels[sample]
+            gamma = weight[sample]
+        if self.means == "zero":
+            origin = np.zeros((K, D))
+        sums = _core.full_moments(
+            X, np.searchsorted(component, np.arange(K + 1)), sample, gamma, np.ascontiguousarray(origin), n_threads
+        )
+        statistics = MomentStatistics(origin, *sums)
+        # A centre that no sample is nearest to has no covariance of its own.
+        whole = statistics.second.sum(axis=0) / statistics.responsibility.sum() + self.reg_covar * np.eye(D)
+        previous = Gaussians(np.full(K, 1 / K), origin, np.broadcast_to(whole, (K, D, D)))
+        return self.maximize(statistics, previous, FullFrame(np.zeros(D), None))
+
+    # ---- EM ----------------------------------------------------------------------------------------------------------
+
+    def may_fall(self) -> bool:
+        """Say whether the diagonal is added to."""
+        return self.reg_covar > 0
+
+    def prepare(
+        self, parameters: Gaussians, frame: FullFrame, dtype: np.dtype[Any], n_threads: int
+    ) -> PreparedGaussians:
+        """Return the inverses of the covariances' Cholesky factors."""
+        factorize = _core.full_factorize_float32 if dtype == np.float32 else _core.full_factorize_float64
+        covariances = np.ascontiguousarray(parameters.covariances)
+        whiteners, log_diagonal, inverse_diagonal, failed = factorize(covariances, n_threads)
+        if failed >= 0:
+            raise CollapseError(
+                f"the covariance of component {failed} is not positive definite: its samples are too few or too alike. "
+                f"Raise reg_covar (it is {self.reg_covar:g}, in squared units of the data), or lower n_components."
+            )
+        D = parameters.means.shape[1]
+        # Rounding a coordinate of size s to ε s moves z by W ε s, and the mean of ½‖z‖² by ½ ε² Σ_j (C⁻¹)_jj s_j².
+        squares = np.diagonal(parameters.covariances, axis1=1, axis2=2) + parameters.means**2
+        moved = np.finfo(dtype).eps ** 2 * (parameters.weights @ (inverse_diagonal * squares).sum(axis=1))
+        return PreparedGaussians(
+            parameters.means,
+            whiteners,
+            log_diagonal - 0.5 * D * np.log(2 * np.pi),
+            log_weights(parameters.weights),
+            float(moved),
+        )
+
+    def expect(self, prepared: PreparedGaussians, data: Data, n_threads: int) -> MomentStatistics:
+        """Return moments about the means; remembers each sample's likeliest component for the next time."""
+        n, K = len(data.values), len(prepared.means)
+        if data.memory.get("n_components") != K:  # at first, and when components were removed and others renumbered
+            data.memory.update(n_components=K, likeliest=np.full(n, -1, dtype=np.int32))
+        responsibility, first, second, log_likelihood, rows, pairs = _core.full_expect(
+            data.values,
+            prepared.means,
+            prepared.whiteners,
+            prepared.log_normalisers + prepared.log_weights,
+            data.block.weight,
+            data.memory["likeliest"],
+            [],
+            n_threads,
+        )
+        walk = tuple(zip(rows, pairs, strict=True))
+        return MomentStatistics(prepared.means, responsibility, first, second, log_likelihood, walk, n * K)
+
+    def maximize(self, statistics: MomentStatistics, parameters: Gaussians, frame: FullFrame) -> Gaussians:
+        """Return new means and covariances, in the memory of the statistics.
+
+        μ' = μ + m and C' = M − m mᵀ + reg · I, for moments about μ: m = Σ γ (x − μ) / N, M = Σ γ (x − μ)(x − μ)ᵀ / N.
+        """
+        share = statistics.responsibility
+        means = statistics.origin.copy()
+        covariances = statistics.second
+        for k in range(len(share)):
+            if share[k] == 0:  # no sample belongs to it: it stays as it is
+                covariances[k] = parameters.covariances[k]
+                continue
+            covariances[k] /= share[k]
+            if self.means == "free":
+                shift = statistics.first[k] / share[k]
+                means[k] += shift
+                covariances[k] -= np.multiply.outer(shift, shift)
+            covariances[k].flat[:: means.shape[1] + 1] += self.reg_covar
+        return Gaussians(share / share.sum(), means, covariances)
+
+    # ---- questions to a model ----------------------------------------------------------------------------------------
+
+    def log_density(self, prepared: PreparedGaussians, values: Floats, n_threads: int) -> Floats:
+        """Return log p(x|k), (n, K), every component evaluated in full."""
+        return _core.full_log_density(values, prepared.means, prepared.whiteners, prepared.log_normalisers, n_threads)
+
+    def posterior(
+        self, prepared: PreparedGaussians, values: Floats, n_threads: int, *, weighted: bool = True
+    ) -> tuple[Floats, Floats]:
+        """Return responsibilities (n, K) and log p(x) (n,)."""
+        constants = prepared.log_normalisers + (prepared.log_weights if weighted else 0)
+        return _core.full_posterior(values, prepared.means, prepared.whiteners, constants, n_threads)
+
+    def draw(self, arrays: Arrays, component: int, n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+        """Return n samples (n, D) of one component."""
+        factor = np.linalg.cholesky(arrays["covariances"][component])
+        return np.asarray(rng.standard_normal((n, len(factor))) @ factor.T + arrays["means"][component])
+
+    def parameters_per_component(self, arrays: Arrays) -> int:
+        """Return the number of values of a symmetric matrix, and of a mean if it is free."""
+        D = arrays["means"].shape[1]
+        return int(D * (D + 1) // 2 + (D if self.means == "free" else 0))
+
+    def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return ½ [tr C_j⁻¹C_k − log |C_k|/|C_j| − D + (μ_k − μ_j)ᵀ C_j⁻¹ (μ_k − μ_j)], (K, K)."""
+        means, covariances = arrays["means"], arrays["covariances"]
+        K, D = means.shape
+        factors = precision_factors(covariances, 0)
+        precisions = factors @ factors.transpose(0, 2, 1)
+        trace = covariances.reshape(K, -1) @ precisions.reshape(K, -1).T
+        log_determinant = -2 * np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+        shifts = np.stack([(((means - m) @ f) ** 2).sum(axis=1) for m, f in zip(means, factors, strict=True)])
+        return np.asarray(0.5 * (trace - (log_determinant[:, None] - log_determinant) - D + shifts.T))
+
+    def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
+        """Return means, and eigenvectors by falling eigenvalue, each with zero in the middle of its own colours."""
+        means, covariances = arrays["means"], arrays["covariances"]
+        K, D = means.shape
+        n_shown = min(_EIGENVECTORS, D)
+        vectors = np.stack([eigh(c, subset_by_index=(D - n_shown, D - 1))[1][:, ::-1] for c in covariances])
+        portraits = [] if self.means == "zero" else [Portrait("mean", means.reshape(K, *shape))]
+        for i in range(n_shown):
+            vector = vectors[:, :, i] / np.abs(vectors[:, :, i]).max(axis=1, keepdims=True)
+            portraits.append(Portrait(f"axis {i + 1}", vector.reshape(K, *shape), (-1, 1), "RdBu_r"))
+        return portraits
+
+    # ---- arrays ------------------------------------------------------------------------------------------------------
+
+    def to_arrays(self, parameters: Gaussians, frame: FullFrame, n_threads: int) -> dict[str, NDArray[np.float64]]:
+        """Return weights (K,), means (K, D) and covariances (K, D, D) in the samples' coordinates."""
+        means = parameters.means
+        if frame.axes is not None:
+            axes = np.ascontiguousarray(frame.axes.T)
+            means = np.asarray(_core.project(means, np.zeros(len(axes)), axes, n_threads), dtype=np.float64)
+        covariances = frame.rotated(parameters.covariances, n_threads, back=True)
+        return {"weights": parameters.weights, "means": means + frame.centre, "covariances": covariances}
+
+    def from_arrays(self, arrays: Arrays, frame: FullFrame, n_threads: int) -> Gaussians:
+        """Return the parameters in the frame's coordinates."""
+        means = frame.project_means(arrays["means"], n_threads)
+        if self.means == "zero":
+            means = np.zeros_like(means)
+        return Gaussians(arrays["weights"], means, frame.rotated(arrays["covariances"], n_threads))
+
+    def check_arrays(self, arrays: Arrays, n_threads: int) -> None:
+        """Check means and covariances."""
+        means, covariances, K = arrays["means"], arrays["covariances"], len(arrays["weights"])
+        if means.ndim != 2 or len(means) != K or means.shape[1] < 1:
+            raise ValueError(f"means has shape {means.shape}; ({K}, n_features) is needed.")
+        if not np.isfinite(means).all():
+            raise ValueError("means must be finite.")
+        if self.means == "zero" and means.any():
+            raise ValueError('means must be 0 with means="zero".')
+        check_covariances(covariances, (K, means.shape[1], means.shape[1]), "covariances", n_threads)
+
+    def frame_of(self, arrays: Arrays) -> FullFrame:
+        """Return the frame of samples with the mixture's own mean and covariance."""
+        weights, means, covariances = arrays["weights"], arrays["means"], arrays["covariances"]
+        centre = np.zeros(means.shape[1]) if self.means == "zero" else np.einsum("k,kd->d", weights, means)
+        apart = means - centre
+        within = np.einsum("k,kij->ij", weights, covariances)
+        return FullFrame(centre, self._axes(within + np.einsum("k,ki,kj->ij", weights, apart, apart)))
+
+    def frame_to_arrays(self, frame: FullFrame) -> dict[str, NDArray[np.float64]]:
+        """Return the centre, and the axes if there are any."""
+        return {"centre": frame.centre} | ({} if frame.axes is None else {"axes": frame.axes})
+
+    def frame_from_arrays(self, arrays: Arrays) -> FullFrame:
+        """Return the frame."""
+        return FullFrame(arrays["centre"], arrays.get("axes"))
+
+
+def check_covariances(
+    covariances: NDArray[np.float64], shape: tuple[int, int, int], name: str, n_threads: int
+) -> NDArray[np.float64]:
+    """Return covariances (K, D, D) that are symmetric and positive definite, or raise a ValueError that names them."""
+    if covariances.shape != shape:
+        raise ValueError(f"{name} has shape {covariances.shape}; {shape} is needed.")
+    if not np.isfinite(covariances).all():
+        raise ValueError(f"{name} must be finite.")
+    if not np.allclose(covariances, covariances.transpose(0, 2, 1), rtol=1e-8):
+        raise ValueError(f"{name} must be symmetric.")
+    failed = _core.full_factorize_float64(covariances, n_threads)[-1]
+    if failed >= 0:
+        raise ValueError(f"{name}[{failed}] is not positive definite.")
+    return covariances
+
+
+def precision_factors(covariances: NDArray[np.float64], n_threads: int) -> NDArray[np.float64]:
+    """Return upper triangular U_k (K, D, D) with U_k U_kᵀ = C_k⁻¹."""
+    whiteners = _core.full_factorize_float64(covariances, n_threads)[0]
+    return _core.full_transpose_whiteners(whiteners, covariances.shape[1], n_threads)
+
+
+def _centres(
+    drawn: NDArray[np.float64], init: str, n_components: int, rng: np.random.RandomState, n_threads: int
+) -> NDArray[np.float64]:
+    """Return centres (K, D) found among drawn samples (n, D)."""
+    if init == "random":
+        # Of equal samples one: a second centre at the same place would have no samples.
+        distinct = drawn[np.sort(np.unique(drawn, axis=0, return_index=True)[1])]
+        return np.resize(distinct, (n_components, drawn.shape[1]))
+    return k_means(drawn, n_components, rng, n_threads)

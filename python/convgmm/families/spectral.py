@@ -1,0 +1,342 @@
+"""Zero-mean Gaussians that are diagonal in a basis: with the Fourier basis, circulant ones, that is, power spectra.
+
+log p(x|k) = −½ Σ_ω m(ω) [ |X(ω)|² / S_k(ω) + log S_k(ω) + log 2π ]
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from ..basis import Basis, degrees_of_freedom
+from ..initialize import kmeans_plus_plus, random_averages
+from ..source import Block
+from .family import Arrays, Data, Family, Floats, Portrait, Reading, log_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """Parameters: weights (K,) and spectra in the basis (K, D)."""
+
+    weights: NDArray[np.float64]
+    spectra: NDArray[np.float64]
+
+    def take(self, kept: NDArray[np.intp]) -> "Spectra":
+        """Return the components of these indices, their weights renormalised."""
+        weights = self.weights[kept]
+        return Spectra(weights / weights.sum(), self.spectra[kept])
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralStatistics:
+    """Summed responsibilities (K,), squared coefficients weighted by them (K, D), and the log-likelihood."""
+
+    responsibility: NDArray[np.float64]
+    power: NDArray[np.float64]
+    log_likelihood: float
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def __add__(self, other: "SpectralStatistics") -> "SpectralStatistics":
+        return SpectralStatistics(
+            self.responsibility + other.responsibility,
+            self.power + other.power,
+            self.log_likelihood + other.log_likelihood,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralSurvey:
+    """Total weight and power, each sample's power per degree of freedom, and which samples are constant.
+
+    Samples are drawn for a start in the order of their power, so that it does not depend on the order they came in.
+    """
+
+    weight: float
+    power: float
+    dtype: np.dtype[Any]
+    sample_power: Floats
+    n_samples: int
+    n_constant: int
+    first_constant: int | None
+
+    def __add__(self, other: "SpectralSurvey") -> "SpectralSurvey":
+        return SpectralSurvey(
+            self.weight + other.weight,
+            self.power + other.power,
+            self.dtype,
+            np.concatenate([self.sample_power, other.sample_power]),
+            self.n_samples + other.n_samples,
+            self.n_constant + other.n_constant,
+            other.first_constant if self.first_constant is None else self.first_constant,
+        )
+
+
+@dataclass(frozen=True)
+class SpectralFrame:
+    """The floor of every updated spectrum."""
+
+    floor: float
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralStart:
+    """What a user gives of a start: the number of components, and their weights (K,) and spectra (K, D) or None."""
+
+    n_components: int
+    init: str
+    weights: NDArray[np.float64] | None
+    spectra: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSpectra:
+    """Spectra (K, D) with their multiplicities (D,), log-normalisers (K,) and log-weights (K,)."""
+
+    spectra: NDArray[np.float64]
+    multiplicities: NDArray[np.float64]
+    log_normalisers: NDArray[np.float64]
+    log_weights: NDArray[np.float64]
+
+    @property
+    def resolution(self) -> float:
+        """0: no term cancels another."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Spectral(Family):
+    """Gaussians whose covariance is diagonal in a basis.
+
+    Parameters
+    ----------
+    basis : Basis
+        From patches to squared coefficients.
+    reg_spectrum : float
+        Floor of updated spectra, as a share of the data's mean power per degree of freedom.
+    """
+
+    basis: Basis
+    reg_spectrum: float = 1e-6
+
+    # ---- samples -----------------------------------------------------------------------------------------------------
+
+    def read(self, block: Block, n_threads: int) -> Reading:
+        """Return squared coefficients."""
+        return Reading(block, self.basis.coefficients(block.samples, n_threads))
+
+    def survey(self, reading: Reading, n_threads: int) -> SpectralSurvey:
+        """Return total power, and which samples have none."""
+        block, values = reading.block, reading.values
+        share = self.basis.multiplicities / degrees_of_freedom(self.basis.shape, self.basis.remove_mean)
+        # Not a matrix product: a library's may depend on its threads.
+        power = np.einsum("nd,d->n", values, share.astype(values.dtype))
+        total = float(power.sum(dtype=np.float64) if block.weight is None else np.einsum("n,n->", block.weight, power))
+        constant = constant_rows(block.samples) if self.basis.remove_mean else np.empty(0, dtype=np.intp)
+        return SpectralSurvey(
+            float(len(values) if block.weight is None else block.weight.sum()),
+            total,
+            values.dtype,
+            power,
+            len(values),
+            len(constant),
+            block.number(int(constant[0])) if len(constant) else None,
+        )
+
+    def frame(self, survey: SpectralSurvey) -> SpectralFrame:
+        """Return the floor."""
+        if survey.n_constant:
+            message = (
+                f"{survey.n_constant} of {survey.n_samples} samples are constant (the first is sample "
+                f"{survey.first_constant}): without their mean nothing is left of them. Leave them out "
+                f"(extract_patches does, with min_std > 0), or pass remove_mean=False."
+            )
+            if survey.n_constant == survey.n_samples:
+                raise ValueError(message)
+            warnings.warn(message + " A component may shrink to the floor on them.", UserWarning, stacklevel=5)
+        if not survey.power > 0 and not survey.sample_power.any():
+            raise ValueError("X is zero everywhere: there is no power to model.")
+        mean_power = survey.power / survey.weight
+        floor = self.reg_spectrum * mean_power
+        largest = float(np.sqrt(np.finfo(survey.dtype).max))
+        if not (1 / largest < mean_power < largest and _has_inverse(floor, survey.dtype)):
+            raise ValueError(
+                f"X has a mean power of {mean_power:.3g} in each value, and spectra a floor of {floor:.3g}: too far "
+                f"from 1 for {survey.dtype}; rescale X" + (", or pass float64." if survey.dtype == np.float32 else ".")
+            )
+        return SpectralFrame(floor)
+
+    def represent(self, reading: Reading, frame: SpectralFrame, n_threads: int) -> Data:
+        """Return the squared coefficients as they are."""
+        return Data(reading.values, reading.block)
+
+    # ---- EM ----------------------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        given: SpectralStart,
+        data: Data,
+        survey: SpectralSurvey,
+        frame: SpectralFrame,
+        rng: np.random.RandomState,
+        n_threads: int,
+    ) -> Spectra:
+        """Return the given parameters, and spectra of samples where none are given."""
+        weights, spectra, K = given.weights, given.spectra, given.n_components
+        if weights is None:
+            weights = np.full(K, 1 / K)
+        if spectra is not None:
+            least = float(spectra.min())
+            if not _has_inverse(least, data.values.dtype):
+                raise ValueError(f"spectra_init holds {least:.3g}, too small for {data.values.dtype}; pass float64.")
+        elif given.init == "random":
+            spectra = random_averages(data.values, survey.sample_power, data.block.weight, K, frame.floor, rng)
+        else:
+            spectra = kmeans_plus_plus(
+                data.values,
+                self.basis.multiplicities,
+                survey.sample_power,
+                data.block.weight,
+                K,
+                frame.floor,
+                rng,
+                n_threads,
+            )
+        return Spectra(weights, spectra)
+
+    def can_reach(self, parameters: Spectra, frame: SpectralFrame) -> bool:
+        """Say whether all spectra are above the floor."""
+        return bool((parameters.spectra >= frame.floor).all())
+
+    def prepare(
+        self, parameters: Spectra, frame: SpectralFrame, dtype: np.dtype[Any], n_threads: int
+    ) -> PreparedSpectra:
+        """Return spectra with their log-normalisers −½ Σ_ω m(ω) [log S_k(ω) + log 2π]."""
+        m = self.basis.multiplicities
+        return PreparedSpectra(
+            parameters.spectra,
+            m,
+            -0.5 * np.einsum("kd,d->k", np.log(2 * np.pi * parameters.spectra), m),
+            log_weights(parameters.weights),
+        )
+
+    def expect(self, prepared: PreparedSpectra, data: Data, n_threads: int) -> SpectralStatistics:
+        """Return responsibilities summed, and squared coefficients weighted by them."""
+        return SpectralStatistics(
+            *_core.spectral_expect(
+                data.values,
+                prepared.multiplicities,
+                prepared.spectra,
+                prepared.log_weights + prepared.log_normalisers,
+                data.block.weight,
+                n_threads,
+            )
+        )
+
+    def maximize(self, statistics: SpectralStatistics, parameters: Spectra, frame: SpectralFrame) -> Spectra:
+        """Return S_k = Σ_n γ_nk |X_n|² / N_k above the floor; a component that no sample belongs to stays."""
+        share = statistics.responsibility[:, None]
+        spectra = np.divide(statistics.power, share, out=parameters.spectra.copy(), where=share > 0)
+        np.maximum(spectra, frame.floor, out=spectra, where=share > 0)
+        return Spectra(statistics.responsibility / statistics.responsibility.sum(), spectra)
+
+    # ---- questions to a model ----------------------------------------------------------------------------------------
+
+    def log_density(self, prepared: PreparedSpectra, values: Floats, n_threads: int) -> Floats:
+        """Return log p(x|k), (n, K)."""
+        return _core.spectral_log_density(
+            values, prepared.multiplicities, prepared.spectra, prepared.log_normalisers, n_threads
+        )
+
+    def posterior(
+        self, prepared: PreparedSpectra, values: Floats, n_threads: int, *, weighted: bool = True
+    ) -> tuple[Floats, Floats]:
+        """Return responsibilities (n, K) and log p(x) (n,)."""
+        constants = prepared.log_normalisers + (prepared.log_weights if weighted else 0)
+        return _core.spectral_posterior(values, prepared.multiplicities, prepared.spectra, constants, n_threads)
+
+    def draw(self, arrays: Arrays, component: int, n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+        """Return n patches of one component."""
+        return self.basis.draw(arrays["spectra"][component], n, rng)
+
+    def parameters_per_component(self, arrays: Arrays) -> int:
+        """Return D."""
+        return len(self.basis.multiplicities)
+
+    def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return ½ Σ_ω m(ω) [S_k/S_j − log S_k/S_j − 1], (K, K)."""
+        spectra, m = self.basis.from_plane(arrays["spectra"]), self.basis.multiplicities
+        log_determinant = np.log(spectra) @ m
+        difference = log_determinant[:, None] - log_determinant
+        return np.asarray(0.5 * ((m * spectra) @ (1 / spectra).T - difference - m.sum()))
+
+    def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
+        """Return log₁₀ 1/S_k, the filters' power spectra; NaN where the model has no such coefficient."""
+        spectra = arrays["spectra"]
+        logarithm = np.full(spectra.shape, np.nan)
+        np.negative(np.log10(spectra, where=spectra > 0, out=logarithm), out=logarithm)
+        low, high = float(np.nanmin(logarithm)), float(np.nanmax(logarithm))
+        limits = (low, high) if high > low else (low - 0.5, high + 0.5)
+        scale = "filter's power spectrum, log$_{10}$"
+        sheet_title = "filters, zero frequency in the middle"
+        return [Portrait("filter", self.basis.centred(logarithm), limits, "viridis", scale, "spectra", sheet_title)]
+
+    # ---- arrays ------------------------------------------------------------------------------------------------------
+
+    def to_arrays(self, parameters: Spectra, frame: SpectralFrame, n_threads: int) -> dict[str, NDArray[np.float64]]:
+        """Return weights (K,) and spectra on the full plane (K, *shape)."""
+        return {"weights": parameters.weights, "spectra": self.basis.to_plane(parameters.spectra)}
+
+    def from_arrays(self, arrays: Arrays, frame: SpectralFrame, n_threads: int) -> Spectra:
+        """Return weights and spectra in the basis."""
+        return Spectra(arrays["weights"], self.basis.from_plane(arrays["spectra"]))
+
+    def check_arrays(self, arrays: Arrays, n_threads: int) -> None:
+        """Check the spectra."""
+        self.check_spectra(arrays["spectra"], len(arrays["weights"]), "spectra")
+
+    def check_spectra(self, planes: NDArray[np.float64], n_components: int, name: str) -> NDArray[np.float64]:
+        """Return spectra in the basis (K, D) of planes (K, *shape), or raise a ValueError that names them."""
+        expected = (n_components, *self.basis.shape)
+        if planes.shape != expected:
+            raise ValueError(f"{name} has shape {planes.shape}; {expected} is needed.")
+        spectra = self.basis.from_plane(planes)
+        if not (np.isfinite(spectra).all() and (spectra > 0).all()):
+            raise ValueError(f"{name} must be finite and positive.")
+        if not self.basis.is_symmetric(planes):
+            raise ValueError(
+                f"{name} must have equal values at ω and −ω, as the spectra of real samples have: the full plane in "
+                f"numpy's FFT order is expected."
+            )
+        return spectra
+
+    def frame_of(self, arrays: Arrays) -> SpectralFrame:
+        """Return a floor of 0."""
+        return SpectralFrame(0.0)
+
+    def frame_to_arrays(self, frame: SpectralFrame) -> dict[str, NDArray[np.float64]]:
+        """Return the floor."""
+        return {"floor": np.array(frame.floor)}
+
+    def frame_from_arrays(self, arrays: Arrays) -> SpectralFrame:
+        """Return the floor."""
+        return SpectralFrame(float(arrays["floor"]))
+
+
+def _has_inverse(spectrum: float, dtype: np.dtype[Any]) -> bool:
+    """Say whether the number format holds the inverse of a spectrum's least value."""
+    return spectrum * float(np.finfo(dtype).max) > 4
+
+
+def constant_rows(X: Floats) -> NDArray[np.intp]:
+    """Return the indices of rows (n, n_features) whose values are all equal."""
+    # The first two values tell nearly all others apart, and are one read.
+    candidates = np.flatnonzero(X[:, 0] == X[:, min(1, X.shape[1] - 1)])
+    chosen = X[candidates]
+    return np.asarray(candidates[(chosen == chosen[:, :1]).all(axis=1)])

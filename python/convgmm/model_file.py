@@ -1,0 +1,153 @@
+"""Fitted estimators in files: an .npz archive without pickled objects, with a header and a SHA-256 sum.
+
+The archive holds the arrays by their names, ``header``, JSON as bytes, and ``sha256``, the sum over header and arrays:
+the archive's own sums miss some damage.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .files import write_atomically
+
+if TYPE_CHECKING:
+    from .estimator import Estimator
+
+#: Of the format; a file with a larger one is refused.
+FORMAT = 1
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def save(estimator: "Estimator", path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator; parameters and errors as in `Estimator.save`."""
+    arrays: Arrays = {}
+    header = {"format": FORMAT, "convgmm": version("convgmm"), **describe(estimator, arrays, "")}
+    encoded = json.dumps(header).encode()
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        allow_pickle=False,
+        header=np.frombuffer(encoded, dtype=np.uint8),
+        sha256=np.frombuffer(_digest(encoded, arrays), dtype=np.uint8),
+        **arrays,
+    )
+    write_atomically(Path(path), buffer.getbuffer())
+
+
+def load(path: str | os.PathLike[str], expected: "type[Estimator]") -> "Estimator":
+    """Read an estimator of the expected class, or one derived from it; errors as in `Estimator.load`."""
+    content = Path(path).read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        encoded, digest = arrays.pop("header").tobytes(), arrays.pop("sha256").tobytes()
+        header = json.loads(encoded)
+        found = int(header["format"])
+    except Exception as error:  # whatever a damaged archive leads to
+        raise ValueError(f"{os.fspath(path)} is damaged, cut short, or not a saved model ({error}).") from error
+    if found > FORMAT:
+        raise ValueError(
+            f"{os.fspath(path)} was written by convgmm {header.get('convgmm')} in format {found}; this version reads "
+            f"formats up to {FORMAT}: install a later one."
+        )
+    if digest != _digest(encoded, arrays):
+        raise ValueError(f"{os.fspath(path)} is damaged: its content does not have the SHA-256 sum that it was given.")
+    if header["class"] not in dict(_classes(expected)):
+        raise ValueError(f"{os.fspath(path)} holds a {header['class']}, not a {expected.__name__}.")
+    return restore(header, arrays, "")
+
+
+def describe(estimator: "Estimator", arrays: Arrays, prefix: str) -> dict[str, Any]:
+    """Return a fitted estimator as JSON values; its arrays are added under names with the prefix."""
+    parameters = {
+        name: _encoded(value, name, arrays, f"{prefix}parameter.{name}")
+        for name, value in estimator.get_params(deep=False).items()
+    }
+    values, of_fit = estimator._fitted_state()
+    arrays.update({f"{prefix}{name}": array for name, array in of_fit.items()})
+    return {"class": type(estimator).__name__, "parameters": parameters, "fit": values}
+
+
+def restore(description: dict[str, Any], arrays: Arrays, prefix: str) -> "Estimator":
+    """Return the estimator that `describe` made a description of."""
+    parameters = {name: _decoded(value, arrays) for name, value in description["parameters"].items()}
+    estimator = _class(description["class"])(**parameters)
+    own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    estimator._restore(description["fit"], own)
+    return estimator
+
+
+def _digest(header: bytes, arrays: Arrays) -> bytes:
+    total = hashlib.sha256(header)
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        total.update(array.reshape(-1).view(np.uint8).data)
+    return total.digest()
+
+
+def _classes(base: "type[Estimator]") -> "Iterator[tuple[str, type[Estimator]]]":
+    """Yield a class and those derived from it, by their names."""
+    yield base.__name__, base
+    for derived in base.__subclasses__():
+        yield from _classes(derived)
+
+
+def _class(name: str) -> "type[Estimator]":
+    from .estimator import Estimator  # noqa: PLC0415 - that module imports this one
+
+    return dict(_classes(Estimator))[name]  # type: ignore[type-abstract]
+
+
+def _encoded(value: Any, name: str, arrays: Arrays, key: str) -> Any:
+    """Return a parameter as a JSON value; arrays are added under the key."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.random.RandomState):
+        _, keys, place, has_gauss, gauss = value.get_state(legacy=True)
+        arrays[key] = np.asarray(keys)
+        return {"random_state": key, "place": place, "has_gauss": has_gauss, "gauss": gauss}
+    if hasattr(value, "get_params"):
+        of_value = value.get_params(deep=False).items()
+        inner = {each: _encoded(given, each, arrays, f"{key}.{each}") for each, given in of_value}
+        return {"estimator": type(value).__name__, "parameters": inner}
+    if isinstance(value, list | tuple) and not _is_numbers(value):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_encoded(each, name, arrays, f"{key}.{i}") for i, each in enumerate(value)]}
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"the parameter {name}={value!r} cannot be saved: it is neither a plain value nor an array.")
+    arrays[key] = array
+    return {"array": key}
+
+
+def _is_numbers(value: Any) -> bool:
+    return len(value) > 0 and isinstance(value[0], list | tuple | np.ndarray)
+
+
+def _decoded(value: Any, arrays: Arrays) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        return arrays[value["array"]]
+    if "tuple" in value:
+        return tuple(_decoded(each, arrays) for each in value["tuple"])
+    if "list" in value:
+        return [_decoded(each, arrays) for each in value["list"]]
+    if "estimator" in value:
+        parameters = {name: _decoded(given, arrays) for name, given in value["parameters"].items()}
+        return _class(value["estimator"])(**parameters)
+    state = np.random.RandomState()
+    state.set_state(("MT19937", arrays[value["random_state"]], value["place"], value["has_gauss"], value["gauss"]))
+    return state
