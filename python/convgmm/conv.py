@@ -156,8 +156,8 @@ class ConvGMM(_Fitted):
             shape = patch_shape or (n_features,)
             if prod(shape) != n_features:
                 raise ValueError(
-                    f"patch_shape={shape} has {prod(shape)} values, but X has {n_features} features; a flattened sample "
-                    f"needs as many."
+                    f"patch_shape={shape} has {prod(shape)} values, but X has {n_features} features; a flattened "
+                    f"sample needs as many."
                 )
         elif patch_shape is not None and given != patch_shape:
             raise ValueError(f"X holds samples of shape {given}, but patch_shape={patch_shape}.")

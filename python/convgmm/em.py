@@ -2,19 +2,23 @@
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from . import _core
-from .families import Family
+from .families import CollapseError, Family
 from .families.family import Data
 from .model import no_density
+from .source import Source
+
+T = TypeVar("T")
 
 # In units of the dtype's resolution: what the mean log-likelihood may fall by before it is called a fall.
 _ROUNDING = 8.0
@@ -130,14 +134,14 @@ class Fit:
 class Algorithm(Protocol):
     """How a pass over the data becomes new parameters."""
 
-    def step(self, family: Family, frame: Any, data: Iterable[Data], prepared: Any, n_threads: int) -> Any:
+    def step(self, family: Family, prepared: Any, data: Iterable[Data], n_threads: int) -> Any:
         """Return the statistics of one pass, that `maximize` turns into parameters."""
 
 
 class Batch:
     """Every pass reads all samples: the statistics of the blocks, added up in their order."""
 
-    def step(self, family: Family, frame: Any, data: Iterable[Data], prepared: Any, n_threads: int) -> Any:
+    def step(self, family: Family, prepared: Any, data: Iterable[Data], n_threads: int) -> Any:
         """Return the statistics of all data.
 
         Raises
@@ -155,73 +159,156 @@ def _expect(family: Family, prepared: Any, data: Data, n_threads: int) -> Any:
         raise no_density(data.block.number(int(error.args[0]))) from None
 
 
-def run(
-    family: Family,
-    frame: Any,
-    data: list[Data],
-    start: Any,
-    monitor: Monitor,
-    *,
-    algorithm: Algorithm,
-    max_iter: int,
-    prune_threshold: float,
-    n_threads: int,
-    progress: bool = False,
-) -> Iterator[Fit]:
-    """Iterate until the monitor calls it converged, or `max_iter` iterations are done; yield what each one reached.
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """All samples in the frame of a fit.
 
-    Parameters
+    Attributes
     ----------
     family : Family
         Gives the verbs.
-    frame : object
-        The family's frame of all samples.
+    survey, frame : object
+        The family's, of all samples.
     data : list of Data
-        All samples, in the frame.
-    start : object
-        The family's parameters.
-    monitor : Monitor
-        Judges the bounds.
-    algorithm : Algorithm
-        Makes statistics of the data.
+        The samples, block by block.
+    n_threads : int
+        Threads of the core.
+    """
+
+    family: Family
+    survey: Any
+    frame: Any
+    data: list[Data]
+    n_threads: int
+
+    @classmethod
+    def of(cls, family: Family, source: Source, n_threads: int) -> "Problem":
+        """Read, survey and represent a source's samples.
+
+        Raises
+        ------
+        ValueError
+            If the family cannot model them; says what to do.
+        """
+        readings = [family.read(block, n_threads) for block in source.blocks()]
+        survey = reduce(add, (family.survey(reading, n_threads) for reading in readings))
+        frame = family.frame(survey)
+        data = [family.represent(reading, frame, n_threads) for reading in readings]
+        return cls(family, survey, frame, data, n_threads)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What densities are computed in."""
+        return self.data[0].values.dtype
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long EM runs, by which algorithm.
+
+    Attributes
+    ----------
+    tol : float
+        Of the monitor.
     max_iter : int
         Most iterations.
     prune_threshold : float
         Least share of the total weight; components below are removed, never the last one.
-    n_threads : int
-        Threads of the core.
-    progress : bool, default=False
+    algorithm : Algorithm
+        Makes statistics of the data.
+    progress : bool
         Whether a progress bar is shown.
     """
+
+    tol: float
+    max_iter: int
+    prune_threshold: float
+    algorithm: Algorithm = field(default_factory=Batch)
+    progress: bool = False
+
+
+def run(problem: Problem, start: Any, options: Options, previous: float | None = None) -> Iterator[Fit]:
+    """Iterate until the monitor calls it converged, or for the most iterations; yield what each one reached.
+
+    Parameters
+    ----------
+    problem : Problem
+        The samples.
+    start : object
+        The family's parameters.
+    options : Options
+        When to stop.
+    previous : float or None, default=None
+        The bound that an earlier run ended with, whose parameters this one goes on from.
+    """
+    family, frame, n_threads = problem.family, problem.frame, problem.n_threads
+    monitor = Monitor(options.tol, family.may_fall(), previous)
     parameters = start
     prunings: tuple[Pruning, ...] = ()
     exempt = False  # may the step from the last iteration to this one let the likelihood fall?
-    dtype, n_features = data[0].values.dtype, data[0].block.samples.shape[1]
-    relative = _ROUNDING * float(np.finfo(dtype).eps)
+    n_features = problem.data[0].block.samples.shape[1]
+    relative = _ROUNDING * float(np.finfo(problem.dtype).eps)
     started = time.perf_counter()
-    with tqdm(total=max_iter, desc="EM", unit="it", disable=not progress) as bar:
-        for iteration in range(max_iter):
-            prepared = family.prepare(parameters, frame, dtype, n_threads)
-            statistics = algorithm.step(family, frame, data, prepared, n_threads)
+    with tqdm(total=options.max_iter, desc="EM", unit="it", disable=not options.progress) as bar:
+        for iteration in range(options.max_iter):
+            prepared = family.prepare(parameters, frame, problem.dtype, n_threads)
+            statistics = options.algorithm.step(family, prepared, problem.data, n_threads)
             details = statistics.details
             total = float(statistics.responsibility.sum())
             share = statistics.responsibility / total
             bound = statistics.log_likelihood / total
             # Where the bound is near 0, it is the difference of terms of the size of the features' number.
-            rounding = relative * (abs(bound) + n_features) + len(share) * _DROPPED[dtype.name]
+            rounding = relative * (abs(bound) + n_features) + len(share) * _DROPPED[problem.dtype.name]
             converged = monitor.converged(bound, rounding + _ROUNDING * prepared.resolution, exempt=exempt)
             parameters = family.maximize(statistics, parameters, frame)
-            full = share >= prune_threshold
+            full = share >= options.prune_threshold
             full[np.argmax(share)] = True
             pruned = not full.all()
             exempt = pruned or (iteration == 0 and not family.can_reach(start, frame))
             if pruned:
                 parameters = parameters.take(np.flatnonzero(full))
                 prunings += tuple(Pruning(iteration, int(k), float(share[k])) for k in np.flatnonzero(~full))
-            seconds = time.perf_counter() - started
             bar.set_postfix(bound=f"{bound:.4f}", components=len(parameters.weights), refresh=False)
             bar.update()
             ended = converged and not pruned
+            seconds = time.perf_counter() - started
             yield Fit(parameters, tuple(monitor.lower_bounds), prunings, ended, seconds, details)
             if ended:
                 return
+
+
+@dataclass
+class Best(Generic[T]):
+    """The best of several runs, kept up to date so that an interrupt loses nothing.
+
+    Attributes
+    ----------
+    finish : callable
+        Makes the result of a fit, or raises a CollapseError if that cannot be used.
+    result : object or None
+        That of the best run so far; None: there is none that can be used.
+    collapses : list of CollapseError
+        Why others were given up.
+    """
+
+    finish: Callable[[Fit], T]
+    result: T | None = None
+    collapses: list[CollapseError] = field(default_factory=list)
+    _bound: float = -np.inf
+
+    def consider(self, iterations: Iterator[Fit]) -> None:
+        """Run, and keep the result if it is the best."""
+        reached: Fit | None = None
+        try:
+            for fit in iterations:
+                reached = fit
+            if reached is not None and reached.lower_bound > self._bound:
+                self.result = self.finish(reached)
+                self._bound = reached.lower_bound
+        except CollapseError as collapse:
+            self.collapses.append(collapse)
+        except KeyboardInterrupt:
+            if self.result is None and reached is not None:
+                with suppress(CollapseError):
+                    self.result = self.finish(reached)
+            raise

@@ -9,7 +9,6 @@ import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from numbers import Integral, Real
@@ -25,7 +24,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from . import model_file
-from .em import Batch, Fit, Monitor, Pruning, run
+from .em import Best, Fit, Options, Problem, Pruning, run
 from .families import CollapseError, Family, Floats
 from .families.family import Data, check_weights, log_weights
 from .model import Model, largest_posteriors
@@ -440,82 +439,61 @@ class Mixture(Fitted):
         weight: NDArray[np.float64] | None = None
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, samples.X, dtype=np.float64, ensure_non_negative=True)
-        block = InMemory(samples.X, weight).block
-        if len(block.samples) < self.n_components:
+        source = InMemory(samples.X, weight)
+        n_used = len(source.block.samples)
+        if n_used < self.n_components:
             raise ValueError(
-                f"n_components={self.n_components} components need at least as many samples, got "
-                f"n_samples = {len(block.samples)}; lower n_components or pass more samples."
+                f"n_components={self.n_components} components need at least as many samples, got n_samples = {n_used}; "
+                f"lower n_components or pass more samples."
             )
-        n_threads = self._threads()
-        reading = family.read(block, n_threads)
-        survey = family.survey(reading, n_threads)
-        frame = family.frame(survey)
-        data = family.represent(reading, frame, n_threads)
+        problem = Problem.of(family, source, self._threads())
+        options = Options(self.tol, self.max_iter, self.prune_threshold, progress=bool(self.verbose))
         rng = check_random_state(self.random_state)
 
         def iterations() -> Iterator[Fit]:
             if warm:
-                start = family.from_arrays(warm.arrays, frame, n_threads)
-            else:
-                start = family.start(given, data, survey, frame, rng, n_threads)
-            previous = self.lower_bound_ if warm and np.isfinite(self.lower_bound_) else None
-            yield from run(
-                family,
-                frame,
-                [data],
-                start,
-                Monitor(self.tol, family.may_fall(), previous),
-                algorithm=Batch(),
-                max_iter=self.max_iter,
-                prune_threshold=self.prune_threshold,
-                n_threads=n_threads,
-                progress=bool(self.verbose),
-            )
+                previous = self.lower_bound_ if np.isfinite(self.lower_bound_) else None
+                start = family.from_arrays(warm.arrays, problem.frame, problem.n_threads)
+                return run(problem, start, options, previous)
+            data = problem.data[0]
+            start = family.start(given, data, problem.survey, problem.frame, rng, problem.n_threads)
+            return run(problem, start, options)
 
         def finish(fit: Fit) -> dict[str, Any]:
             """Return the fitted attributes, of a model that was asked once and so can be asked."""
-            model = Model(family, frame, family.to_arrays(fit.parameters, frame, n_threads), samples.shape)
-            model.prepared(data.values.dtype, n_threads)
+            arrays = family.to_arrays(fit.parameters, problem.frame, problem.n_threads)
+            model = Model(family, problem.frame, arrays, samples.shape)
+            model.prepared(problem.dtype, problem.n_threads)
             return self._fitted_attributes(model, fit, samples.features)
 
-        best: Fit | None = None
-        attributes: dict[str, Any] = {}
-        collapses: list[CollapseError] = []
-        n_attempts = 1 if warm else self.n_init
+        best = Best(finish)
+        n_runs = 1 if warm else self.n_init
         try:
-            for _ in range(n_attempts):
-                reached: Fit | None = None
-                try:
-                    for fit in iterations():
-                        reached = fit
-                    if reached is not None and (best is None or reached.lower_bound > best.lower_bound):
-                        attributes = finish(reached)
-                        best = reached
-                except CollapseError as collapse:
-                    collapses.append(collapse)
-            if best is None:
-                raise collapses[0]
+            for _ in range(n_runs):
+                best.consider(iterations())
         except KeyboardInterrupt:
-            if best is None and reached is not None:
-                with suppress(CollapseError):
-                    attributes = finish(reached)
-            if attributes:  # what was reached, if it can be used
-                self._replace_fitted(attributes)
+            if best.result is not None:
+                self._replace_fitted(best.result)
             raise
-        self._replace_fitted(attributes)
+        if best.result is None:
+            raise best.collapses[0]
+        self._replace_fitted(best.result)
+        self._warn_of(best.collapses, n_runs)
+        return problem.data[0]
+
+    def _warn_of(self, collapses: list[CollapseError], n_runs: int) -> None:
         if collapses:
             warnings.warn(
-                f"{len(collapses)} of {n_attempts} starts were given up: {collapses[0]}",
+                f"{len(collapses)} of {n_runs} starts were given up: {collapses[0]}",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         if not self.converged_:
             warnings.warn(
                 f"EM did not converge in {self.n_iter_} iterations: raise max_iter or tol, or look at lower_bounds_.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        return data
 
     def _model_to_go_on_from(self, family: Family, samples: Samples) -> Model | None:
         if not (self.warm_start and self.__sklearn_is_fitted__()):
