@@ -36,6 +36,7 @@ levels_built = _cpu.levels_built.split()
 level = _choose(levels_built, _cpu.processor_level(), os.environ.get("CONVGMM_ISA"))
 _chosen = importlib.import_module(f"{__package__}._core_{level}")
 
+NoDensity: type[ValueError] = _chosen.NoDensity
 compiler: str = _chosen.compiler
 eigen_version: str = _chosen.eigen_version
 fft_library_version = _chosen.fft_library_version
@@ -47,6 +48,8 @@ full_moments = _chosen.full_moments
 full_posterior = _chosen.full_posterior
 full_transpose_whiteners = _chosen.full_transpose_whiteners
 half_spectrum = _chosen.half_spectrum
+principal_axes = _chosen.principal_axes
+project = _chosen.project
 spectral_expect = _chosen.spectral_expect
 spectral_log_density = _chosen.spectral_log_density
 spectral_posterior = _chosen.spectral_posterior

@@ -19,7 +19,15 @@ def _choose(built: list[str], supported: str, forced: str | None) -> str: ...
 compiler: str
 eigen_version: str
 
+# bind_calls
+class NoDensity(ValueError):
+    """A sample has no finite log-density under any component; ``args[0]`` is its index, the lowest such."""
+
 def thread_count(requested: int) -> int: ...
+
+# bind_axes
+def principal_axes(symmetric: _Float64) -> tuple[_Float64, _Float64]: ...
+def project(samples: _Floats, centre: _Float64, axes: _Float64, n_threads: int) -> _Floats: ...
 
 # bind_fft
 def fft_library_version() -> str: ...
@@ -34,8 +42,7 @@ def full_expect(
     samples: _Floats,
     means: _Float64,
     whiteners: _Floats,
-    log_diagonal: _Float64,
-    weights: _Float64,
+    constants: _Float64,
     sample_weight: _Float64 | None,
     winners: NDArray[np.int32],
     stages: Sequence[int],
@@ -50,14 +57,13 @@ def full_moments(
     n_threads: int,
 ) -> _Moments: ...
 def full_log_density(
-    samples: _Floats, means: _Float64, whiteners: _Floats, log_diagonal: _Float64, n_threads: int
+    samples: _Floats, means: _Float64, whiteners: _Floats, constants: _Float64, n_threads: int
 ) -> _Floats: ...
 def full_posterior(
     samples: _Floats,
     means: _Float64,
     whiteners: _Floats,
-    log_diagonal: _Float64,
-    weights: _Float64 | None,
+    constants: _Float64,
     n_threads: int,
 ) -> tuple[_Floats, _Floats]: ...
 
@@ -66,17 +72,17 @@ def spectral_expect(
     coefficients: _Floats,
     multiplicities: _Float64,
     spectra: _Float64,
-    weights: _Float64,
+    constants: _Float64,
     sample_weight: _Float64 | None,
     n_threads: int,
 ) -> tuple[_Float64, _Float64, float]: ...
 def spectral_log_density(
-    coefficients: _Floats, multiplicities: _Float64, spectra: _Float64, n_threads: int
+    coefficients: _Floats, multiplicities: _Float64, spectra: _Float64, constants: _Float64, n_threads: int
 ) -> _Floats: ...
 def spectral_posterior(
     coefficients: _Floats,
     multiplicities: _Float64,
     spectra: _Float64,
-    weights: _Float64 | None,
+    constants: _Float64,
     n_threads: int,
 ) -> tuple[_Floats, _Floats]: ...

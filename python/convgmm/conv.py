@@ -354,7 +354,7 @@ class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
                 data,
                 self._half.multiplicities,
                 parameters.spectra,
-                parameters.weights,
+                self._constants(parameters),
                 sample_weight,
                 self._threads(),
             )
@@ -368,13 +368,21 @@ class ConvGMM(Mixture[Floats, Spectra, SpectralStatistics]):
         return Spectra(statistics.responsibility / statistics.responsibility.sum(), spectra)
 
     def _log_density(self, data: Floats) -> Floats:
-        return _core.spectral_log_density(data, self._half.multiplicities, self._parameters().spectra, self._threads())
+        fitted = self._parameters()
+        constants = self._constants(fitted, weighted=False)
+        return _core.spectral_log_density(data, self._half.multiplicities, fitted.spectra, constants, self._threads())
 
     def _posterior(self, data: Floats, *, weighted: bool = True) -> tuple[Floats, Floats]:
         fitted = self._parameters()
         return _core.spectral_posterior(
-            data, self._half.multiplicities, fitted.spectra, fitted.weights if weighted else None, self._threads()
+            data, self._half.multiplicities, fitted.spectra, self._constants(fitted, weighted=weighted), self._threads()
         )
+
+    def _constants(self, parameters: Spectra, *, weighted: bool = True) -> NDArray[np.float64]:
+        # log π_k − ½ Σ m (log S_k + log 2π)
+        normalisers = -0.5 * ((np.log(parameters.spectra) + np.log(2 * np.pi)) @ self._half.multiplicities)
+        with np.errstate(divide="ignore"):
+            return np.asarray(normalisers + np.log(parameters.weights) if weighted else normalisers)
 
     def _draw(self, component: int, n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
         # White noise through a filter of gain √S has the spectrum S.

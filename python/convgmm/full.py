@@ -417,7 +417,7 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
                 f"the covariance of component {failed} is not positive definite: its samples are too few or too alike. "
                 f"Raise reg_covar (it is {self.reg_covar:g}, in squared units of the data), or lower n_components."
             )
-        return whiteners, log_diagonal
+        return whiteners, log_diagonal - covariances.shape[1] / 2 * np.log(2 * np.pi)
 
     def _expect(
         self, data: Samples, sample_weight: NDArray[np.float64] | None, parameters: Gaussians
@@ -428,8 +428,7 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
         responsibility, first, second, log_likelihood, rows, pairs = _core.full_expect(
             data.rotated,
             parameters.means,
-            *self._factors(parameters.covariances, data.rotated.dtype),
-            parameters.weights,
+            *self._weighted_factors(parameters, data.rotated.dtype),
             sample_weight,
             data.winners,
             [],
@@ -463,9 +462,15 @@ class FullGMM(Mixture[Samples, Gaussians, MomentStatistics]):
 
     def _posterior(self, data: Floats, *, weighted: bool = True) -> tuple[Floats, Floats]:
         fitted = self._parameters()
-        factors = self._factors(fitted.covariances, data.dtype)
-        weights = fitted.weights if weighted else None
-        return _core.full_posterior(data, fitted.means, *factors, weights, self._threads())
+        factors = (
+            self._weighted_factors(fitted, data.dtype) if weighted else self._factors(fitted.covariances, data.dtype)
+        )
+        return _core.full_posterior(data, fitted.means, *factors, self._threads())
+
+    def _weighted_factors(self, parameters: Gaussians, dtype: np.dtype[Any]) -> tuple[Floats, NDArray[np.float64]]:
+        whiteners, normalisers = self._factors(parameters.covariances, dtype)
+        with np.errstate(divide="ignore"):
+            return whiteners, normalisers + np.log(parameters.weights)
 
     def _draw(self, component: int, n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
         factor = np.linalg.cholesky(self.covariances_[component])

@@ -97,7 +97,10 @@ def kmeans_plus_plus(
     best = np.full(len(drawn), -np.inf)
     for k in range(n_components):
         trials = _trials(np.maximum(own_density - best, 0) if k else np.ones(len(drawn)), n_trials, rng)
-        density = _core.spectral_log_density(drawn, multiplicities, np.ascontiguousarray(own[trials]), n_threads)
+        constants = -0.5 * ((np.log(own[trials]) + np.log(2 * np.pi)) @ multiplicities)
+        density = _core.spectral_log_density(
+            drawn, multiplicities, np.ascontiguousarray(own[trials]), constants, n_threads
+        )
         improved = np.maximum(best[:, None], density)
         winner = improved.sum(axis=0, dtype=np.float64).argmax()
         best = improved[:, winner].astype(np.float64)
