@@ -19,6 +19,11 @@ def data_dir() -> Path:
     return Path(folder)
 
 
+def trials(n_quick: int, n_all: int) -> list:
+    """Return the numbers of random problems, each a test of its own; all but the first few are slow."""
+    return [pytest.param(trial, marks=[pytest.mark.slow] * (trial >= n_quick)) for trial in range(n_all)]
+
+
 class Command:
     """A process that takes interrupts, also where the tests run in the background and ignore them."""
 

@@ -1,5 +1,6 @@
 """Gaussian mixture models for images and signals, accelerated in C++."""
 
+import os
 from importlib.metadata import version
 
 from . import datasets, plotting
@@ -7,6 +8,7 @@ from .configuration import show_config
 from .conv import ConvGMM
 from .deep import DeepGMM
 from .em import LikelihoodWarning, Pruning
+from .estimator import Estimator
 from .full import FullGMM
 from .model import Model
 
@@ -21,6 +23,12 @@ __all__ = [
     "Pruning",
     "__version__",
     "datasets",
+    "load",
     "plotting",
     "show_config",
 ]
+
+
+def load(path: str | os.PathLike[str]) -> Estimator:
+    """Read a fitted estimator, of whichever class, that its `save` wrote; errors as in `ConvGMM.load`."""
+    return Estimator.load(path)

@@ -53,7 +53,7 @@ class SpectralStatistics:
 
 @dataclass(frozen=True, eq=False)
 class SpectralSurvey:
-    """Total weight and power, each sample's power per degree of freedom, and which samples are constant.
+    """Total weight and power, each sample's power per degree of freedom, and which samples are constant or 0.
 
     Samples are drawn for a start in the order of their power, so that it does not depend on the order they came in.
     """
@@ -65,6 +65,7 @@ class SpectralSurvey:
     n_samples: int
     n_constant: int
     first_constant: int | None
+    all_zero: bool
 
     def __add__(self, other: "SpectralSurvey") -> "SpectralSurvey":
         return SpectralSurvey(
@@ -75,6 +76,7 @@ class SpectralSurvey:
             self.n_samples + other.n_samples,
             self.n_constant + other.n_constant,
             other.first_constant if self.first_constant is None else self.first_constant,
+            self.all_zero and other.all_zero,
         )
 
 
@@ -147,6 +149,7 @@ class Spectral(Family):
             len(values),
             len(constant),
             block.number(int(constant[0])) if len(constant) else None,
+            not total > 0 and not block.samples.any(),
         )
 
     def frame(self, survey: SpectralSurvey) -> SpectralFrame:
@@ -160,7 +163,7 @@ class Spectral(Family):
             if survey.n_constant == survey.n_samples:
                 raise ValueError(message)
             warnings.warn(message + " A component may shrink to the floor on them.", UserWarning, stacklevel=5)
-        if not survey.power > 0 and not survey.sample_power.any():
+        if survey.all_zero:
             raise ValueError("X is zero everywhere: there is no power to model.")
         mean_power = survey.power / survey.weight
         floor = self.reg_spectrum * mean_power

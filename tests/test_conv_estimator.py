@@ -1,28 +1,13 @@
-"""The scikit-learn contract of every mixture, and what the convolutional one adds."""
+"""What the convolutional mixture adds to the contract of every estimator."""
 
-import pickle
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 import warnings
 
 import numpy as np
 import pytest
-from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import (
-    check_estimator,
-    check_set_output_transform,
-    check_transformer_get_feature_names_out,
-)
+from sklearn.exceptions import ConvergenceWarning
 
 import oracle
 from convgmm import ConvGMM, FullGMM
-
-MIXTURES = [ConvGMM(2), FullGMM(2)]  # one entry for each family
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -32,18 +17,6 @@ def patches(rng):
     x = rng.standard_normal((600, 8, 8))
     x[300:] = x[300:].cumsum(axis=2)
     return x
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # constant samples, skipped optional checks
-@pytest.mark.parametrize("mixture", MIXTURES, ids=lambda m: type(m).__name__)
-def test_scikit_learn_checks(mixture):
-    results = check_estimator(mixture, on_skip=None)
-    assert len(results) > 40
-    assert {r["status"] for r in results} <= {"passed", "skipped"}
-    assert [r["check_name"] for r in results if r["status"] == "skipped"] in ([], ["check_array_api_input"])
-    name = type(mixture).__name__
-    check_transformer_get_feature_names_out(name, mixture)
-    check_set_output_transform(name, mixture)
 
 
 def test_signals_images_volumes_and_flattened(patches, rng):
@@ -81,18 +54,6 @@ def test_outputs(patches):
 def test_one_component_is_standardized_to_zero(patches):
     model = ConvGMM(1, output="standardized").fit(patches)
     np.testing.assert_array_equal(model.transform(patches), np.zeros((600, 1)))
-
-
-def test_float32_in_float32_out(patches):
-    model = ConvGMM(2, random_state=0).fit(patches.astype(np.float32))
-    assert model.transform(patches.astype(np.float32)).dtype == np.float32
-    assert model.transform(patches).dtype == np.float64
-    assert model.spectra_.dtype == np.float64
-
-
-def test_fit_predict_is_fit_then_predict(patches):
-    model = ConvGMM(3, random_state=1)
-    np.testing.assert_array_equal(model.fit_predict(patches), model.predict(patches))
 
 
 def test_sample_has_the_spectra_of_its_components(patches):
@@ -145,12 +106,6 @@ def test_top_samples_tells_saturated_posteriors_apart(patches):
         model.top_samples(patches, 0)
 
 
-def test_warm_start_goes_on(patches):
-    whole = ConvGMM(3, tol=0, max_iter=10, random_state=0).fit(patches)
-    parts = ConvGMM(3, tol=0, max_iter=5, random_state=0, warm_start=True).fit(patches).fit(patches)
-    np.testing.assert_allclose(parts.spectra_, whole.spectra_, rtol=1e-9)
-
-
 def test_warm_start_refuses_another_shape(patches):
     model = ConvGMM(2, random_state=0, warm_start=True).fit(patches)
     with pytest.raises(ValueError, match="warm_start"):
@@ -171,42 +126,6 @@ def test_n_init_keeps_the_best(patches):
     singles = [ConvGMM(5, tol=0, max_iter=6, init="random", random_state=rng).fit(patches) for _ in range(4)]
     best = ConvGMM(5, tol=0, max_iter=6, init="random", random_state=np.random.RandomState(4), n_init=4).fit(patches)
     assert best.lower_bound_ == max(model.lower_bound_ for model in singles)
-
-
-def test_pipeline_pickle_clone_dataframe(patches):
-    pandas = pytest.importorskip("pandas")
-    pipeline = make_pipeline(
-        ConvGMM(4, output="likelihood", random_state=0), ConvGMM(2, remove_mean=False, random_state=0)
-    )
-    pipeline.fit(patches)
-    assert pipeline.predict(patches).shape == (600,)
-    model = pickle.loads(pickle.dumps(pipeline[0]))
-    np.testing.assert_array_equal(model.predict_proba(patches), pipeline[0].predict_proba(patches))
-    with pytest.raises(NotFittedError):
-        clone(model).predict(patches)
-    frame = pandas.DataFrame(patches[:, 0], columns=[f"t{i}" for i in range(8)])
-    named = ConvGMM(2, random_state=0).set_output(transform="pandas").fit(frame)
-    assert list(named.transform(frame).columns) == ["convgmm0", "convgmm1"]
-
-
-@pytest.mark.parametrize("kind", ["integers", "non-contiguous", "read-only", "memory-mapped", "nested lists"])
-def test_every_kind_of_array_is_accepted(kind, patches, tmp_path):
-    X = np.round(patches * 20)
-    expected = ConvGMM(2, random_state=0, max_iter=5).fit(X)
-    if kind == "integers":
-        given = X.astype(np.int16)
-    elif kind == "non-contiguous":
-        given = np.repeat(X, 2, axis=1)[:, ::2]
-    elif kind == "read-only":
-        given = X.copy()
-        given.setflags(write=False)
-    elif kind == "memory-mapped":
-        np.save(tmp_path / "x.npy", X)
-        given = np.load(tmp_path / "x.npy", mmap_mode="r")
-    else:
-        given = X.tolist()
-    model = ConvGMM(2, random_state=0, max_iter=5).fit(given)
-    np.testing.assert_array_equal(model.spectra_, expected.spectra_)
 
 
 GOOD = np.random.default_rng(0).standard_normal((40, 6, 6))
@@ -292,20 +211,6 @@ def test_bad_options_are_refused(options, message):
         ConvGMM(**({"n_components": 2} | options)).fit(GOOD)
 
 
-@pytest.mark.parametrize(
-    ("weight", "message"),
-    [
-        (np.zeros(40), "zero"),
-        (-np.ones(40), "[Nn]egative"),
-        (np.ones(39), "sample_weight"),
-        (np.full(40, np.nan), "NaN"),
-    ],
-)
-def test_bad_sample_weights_are_refused(weight, message):
-    with pytest.raises(ValueError, match=message):
-        ConvGMM(2).fit(GOOD, sample_weight=weight)
-
-
 def test_wrong_shapes_after_fitting_are_refused():
     model = ConvGMM(2, random_state=0).fit(GOOD)
     for X in (GOOD[:, :5], GOOD.reshape(40, 36), GOOD[:, :, :, None], GOOD.reshape(40, 4, 9)):
@@ -339,60 +244,127 @@ def test_either_start_may_be_given_alone():
     ConvGMM(2, weights_init=[0.9, 0.1], random_state=0).fit(GOOD)
 
 
-def test_ctrl_c_ends_a_fit_soon_and_keeps_what_was_reached(command):
-    script = textwrap.dedent("""
-        import numpy as np, sys, time
-        from convgmm import ConvGMM
-        X = np.random.default_rng(0).standard_normal((60000, 16, 16)).astype(np.float32)
-        model = ConvGMM(64, tol=0, max_iter=100000, random_state=0)
-        print("fitting", flush=True)
-        try:
-            model.fit(X)
-        except KeyboardInterrupt:
-            print("kept", model.n_iter_, len(model.lower_bounds_), model.score(X[:10]), flush=True)
-    """)
-    running = command("-c", script)
-    assert running.process.stdout.readline() == "fitting\n"
-    time.sleep(3)
-    output = running.stop(signal.SIGINT, timeout=20)
-    word, n_iter, n_bounds, score = output.split()
-    assert word == "kept"
-    assert int(n_iter) == int(n_bounds) > 0
-    assert np.isfinite(float(score))
-
-
-def test_a_forked_child_can_fit():
-    script = textwrap.dedent("""
-        import os, numpy as np, warnings
-        from convgmm import ConvGMM
-        X = np.random.default_rng(0).standard_normal((3000, 8, 8))
-        model = ConvGMM(2, random_state=0, n_threads=2).fit(X)
-        child = os.fork()
-        if child == 0:
-            again = ConvGMM(2, random_state=0, n_threads=2).fit(X)
-            os._exit(0 if (again.spectra_ == model.spectra_).all() else 1)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    """)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "0\n"
-
-
-def test_a_fall_of_the_likelihood_is_said():
-    from convgmm.mixture import LikelihoodWarning, Monitor
-
-    monitor = Monitor(tol=1e-3, relative=1e-6, absolute=1e-6)
-    assert not monitor.converged(1.0, exempt=False)
-    assert not monitor.converged(0.9, exempt=True)
-    with pytest.warns(LikelihoodWarning, match="fell by 0.1"):
-        assert not monitor.converged(0.8, exempt=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert not monitor.converged(0.8 - 1e-7, exempt=False)  # rounding neither warns nor counts as converged
-        assert monitor.converged(0.8, exempt=False)
-
-
 def test_not_converged_is_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         with pytest.raises(ConvergenceWarning, match="max_iter"):
             ConvGMM(2, max_iter=1, random_state=0).fit(GOOD)
+
+
+def test_made_of_parameters_it_is_as_good_as_fitted(patches):
+    fitted = ConvGMM(3, random_state=0, max_iter=5).fit(patches)
+    made = ConvGMM.from_parameters(fitted.weights_, fitted.spectra_, random_state=0)
+    assert made.n_components == 3
+    assert (made.n_iter_, made.converged_, made.pruned_) == (0, False, [])
+    for question in ("predict_proba", "log_density", "score_samples", "transform", "top_samples"):
+        np.testing.assert_array_equal(getattr(made, question)(patches), getattr(fitted, question)(patches))
+    np.testing.assert_array_equal(made.filters(), fitted.filters())
+    np.testing.assert_array_equal(made.sample(4)[0], fitted.sample(4)[0])
+    assert made.bic(patches) == fitted.bic(patches)
+    on = made.set_params(warm_start=True, max_iter=3, tol=0).fit(patches)
+    given = ConvGMM(3, weights_init=fitted.weights_, spectra_init=fitted.spectra_, max_iter=3, tol=0).fit(patches)
+    np.testing.assert_array_equal(on.spectra_, given.spectra_)
+    spectra = np.where(fitted.spectra_ == 0, np.nan, fitted.spectra_)  # what is ignored may be anything
+    np.testing.assert_array_equal(ConvGMM.from_parameters(fitted.weights_, spectra).spectra_, fitted.spectra_)
+
+
+@pytest.mark.parametrize(
+    ("weights", "spectra", "message"),
+    [
+        ([0.5, 0.6], np.ones((2, 4)), "weights must sum to 1"),
+        ([0.5, np.nan], np.ones((2, 4)), "weights must be finite"),
+        ([1.0], np.ones((2, 4)), "spectra has shape"),
+        ([0.5, 0.5], np.full((2, 4), np.nan), "spectra must be finite"),
+        ([0.5, 0.5], np.zeros((2, 4)), "positive"),
+        ([0.5, 0.5], np.ones(4), "spectra has shape"),
+        ([0.5, 0.5], np.arange(1.0, 9).reshape(2, 4), "−ω"),
+        ([], np.ones((0, 4)), "weights has shape"),
+    ],
+)
+def test_parameters_that_are_no_mixture_are_refused(weights, spectra, message):
+    with pytest.raises(ValueError, match=message):
+        ConvGMM.from_parameters(weights, spectra)
+
+
+def test_attributes_set_by_hand_are_checked_and_used(patches):
+    model = ConvGMM(2, random_state=0, max_iter=3).fit(patches)
+    with pytest.raises(ValueError, match="read-only"):
+        model.weights_[0] = 0.3
+    model.weights_ = [0.25, 0.75]
+    expected = model.log_density(patches) + np.log([0.25, 0.75])
+    np.testing.assert_allclose(model.score_samples(patches), np.logaddexp.reduce(expected, axis=1))
+    model.weights_ = [0.25, np.nan]
+    for question in ("predict", "sample", "filters", "save"):
+        with pytest.raises(ValueError, match="weights must be finite"):
+            getattr(model, question)(*[patches] * (question == "predict"), *["/dev/null/x"] * (question == "save"))
+    model.weights_, model.spectra_ = [1.0], model.spectra_[:1]
+    assert model.predict_proba(patches).shape == (600, 1)
+    assert model.n_components_ == 1
+
+
+def test_shapes_whose_size_overflows_are_refused():
+    X = np.random.default_rng(0).standard_normal((50, 4))
+    with pytest.raises(ValueError, match="values, but X has 4 features"):
+        ConvGMM(2, patch_shape=(5, 2147418113, 1718039348)).fit(X)
+
+
+def test_messages_name_samples_by_the_callers_numbers():
+    X = GOOD.copy()
+    X[30:] = X[30:, :1, :1]  # constant
+    weight = np.ones(40)
+    weight[:5] = 0
+    with pytest.warns(UserWarning, match=r"10 of 35 samples are constant \(the first is sample 30\)"):
+        ConvGMM(2, random_state=0).fit(X, sample_weight=weight)
+    far = GOOD.astype(np.float32)
+    far[20] *= np.float32(1e19)
+    start = np.ones((2, 6, 6))
+    with pytest.raises(ValueError, match="sample 20 has no finite log-density"):
+        ConvGMM(2, spectra_init=start, reg_spectrum=1e-30).fit(
+            far.astype(np.float64)[:, :6] * 1e180, sample_weight=weight
+        )
+
+
+def test_one_sample_too_distant_for_float32_is_computed_in_float64():
+    model = ConvGMM(2, random_state=0).fit(GOOD)
+    far = GOOD.astype(np.float32)
+    expected = model.predict_proba(far), model.log_density(far), model.score_samples(far)
+    far[7] *= np.float32(1e19)
+    exact = far[7:8].astype(np.float64)
+    found = model.predict_proba(far), model.log_density(far), model.score_samples(far)
+    others = np.arange(40) != 7
+    for one, rest in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one[others], rest[others])
+    np.testing.assert_allclose(found[0][7], model.predict_proba(exact)[0], rtol=1e-6)
+    with np.errstate(over="ignore"):
+        assert model.log_density(exact).astype(np.float32).shape == (1, 2)
+
+
+def test_an_import_needs_no_fftw_until_it_transforms(monkeypatch):
+    from convgmm import _fftw
+
+    _fftw.library_paths.cache_clear()
+    _fftw.provide.cache_clear()
+    monkeypatch.setattr(_fftw, "_find", lambda folders, name: (_ for _ in ()).throw(ImportError("pip install pyfftw")))
+    try:
+        with pytest.raises(ImportError, match="pip install pyfftw"):
+            ConvGMM(2).fit(GOOD)
+        FullGMM(2, random_state=0).fit(GOOD)
+    finally:
+        _fftw.library_paths.cache_clear()
+        _fftw.provide.cache_clear()
+
+
+def test_the_start_needs_little_memory(monkeypatch):
+    """What k-means++ holds beside the samples that it draws does not grow with their number."""
+    import tracemalloc
+
+    from convgmm import initialize
+
+    rng = np.random.default_rng(0)
+    coefficients = rng.exponential(size=(60_000, 393)).astype(np.float32)
+    power = coefficients.mean(axis=1)
+    tracemalloc.start()
+    initialize.kmeans_plus_plus(coefficients, np.ones(393), power, None, 512, 1e-6, np.random.RandomState(0), 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 51_200 * 393 * 4 + 150e6

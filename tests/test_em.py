@@ -1,0 +1,73 @@
+"""EM itself: its monitor, its values, and how an iteration is judged."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from convgmm.em import LikelihoodWarning, Monitor
+from convgmm.families.full import MomentStatistics
+from convgmm.source import InMemory
+
+
+def test_a_fall_of_the_likelihood_is_said():
+    monitor = Monitor(tol=1e-3)
+    assert not monitor.converged(1.0, 1e-6, exempt=False)
+    assert not monitor.converged(0.9, 1e-6, exempt=True)
+    with pytest.warns(LikelihoodWarning, match="fell by 0.1"):
+        assert not monitor.converged(0.8, 1e-6, exempt=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert monitor.converged(0.8 - 1e-7, 1e-6, exempt=False)  # no more than rounding
+        assert monitor.converged(0.8, 1e-6, exempt=False)
+
+
+def test_a_fall_that_is_no_surprise_converges_if_it_is_small():
+    monitor = Monitor(tol=1e-3, may_fall=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not monitor.converged(1.0, 1e-9, exempt=False)
+        assert not monitor.converged(0.9, 1e-9, exempt=False)  # a real fall
+        assert monitor.converged(0.8995, 1e-9, exempt=False)
+    assert not Monitor(tol=1e-3).converged(1.0, 1e-9, exempt=False)
+    strict = Monitor(tol=1e-3)
+    strict.converged(1.0, 1e-9, exempt=False)
+    with pytest.warns(LikelihoodWarning):
+        assert not strict.converged(0.9995, 1e-9, exempt=False)
+
+
+def test_tol_zero_never_converges():
+    monitor = Monitor(tol=0, may_fall=True)
+    assert not any(monitor.converged(1.0, 1e-6, exempt=False) for _ in range(5))
+
+
+def test_an_earlier_run_is_gone_on_from():
+    assert Monitor(tol=1e-3, previous=1.0).converged(1.0005, 1e-6, exempt=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the samples may be others
+        assert not Monitor(tol=1e-3, previous=1.0).converged(0.5, 1e-6, exempt=False)
+
+
+def test_moments_about_other_points_add_up(rng):
+    X, gamma = rng.standard_normal((80, 4)), rng.uniform(size=(80, 3))
+
+    def moments(rows, origin):
+        apart = X[rows, None] - origin
+        weight = gamma[rows]
+        second = np.einsum("nk,nki,nkj->kij", weight, apart, apart)
+        return MomentStatistics(origin, weight.sum(axis=0), np.einsum("nk,nki->ki", weight, apart), second, 1.0)
+
+    one, other = rng.standard_normal((3, 4)), rng.standard_normal((3, 4))
+    whole, parts = moments(slice(None), one), moments(slice(50), one) + moments(slice(50, 80), other)
+    for name in ("origin", "responsibility", "first", "second"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-12, atol=1e-12)
+
+
+def test_a_source_in_memory_leaves_out_samples_of_weight_zero():
+    X = np.arange(10.0).reshape(5, 2)
+    block = InMemory(X, np.array([0.0, 2.0, 0.0, 1.0, 4.0])).block
+    np.testing.assert_array_equal(block.samples, X[[1, 3, 4]])
+    np.testing.assert_array_equal(block.weight / block.weight[0], [1, 0.5, 2])
+    assert [block.number(i) for i in range(3)] == [1, 3, 4]
+    assert InMemory(X).block.samples is X
+    assert InMemory(X, np.full(5, 1e308)).block.weight.max() <= 1
