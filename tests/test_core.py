@@ -266,7 +266,7 @@ for thread in threads: thread.join()
 
 @pytest.mark.parametrize("n_daemons", [1, 4])
 def test_the_interpreter_ends_while_daemon_threads_are_in_the_core(n_daemons):
-    for _ in range(5):
+    for _ in range(3):
         errors = run_script(f"""
 import threading, time, numpy as np
 from convgmm import _core
