@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <type_traits>
 
 #include "aligned.hpp"
@@ -43,19 +44,20 @@ class PackedMatrix {
   }
 
   // out (count, width) (+)= rows (count, n) · A[d, …, d + n − 1]. The rows stand `stride` apart. `begin` says that the
-  // sums start here; otherwise they continue what stands in `out`: in T, or, where `out` is float64 and T is not, added
-  // to it in float64.
+  // sums start here; otherwise they continue what stands in `out`.
+  //
+  // Where `out` is float64 and T is not, `run` products at a time are summed in T, and those sums in float64.
   template <class Out>
   void multiply(const T* rows, std::size_t stride, std::size_t count, std::size_t d, std::size_t n, bool begin,
-                Out* out) const {
+                Out* out, std::size_t run = kDepthTile) const {
     for (std::size_t tile = 0; tile < width_; tile += kTile) {
       const T* a = values_.data() + tile * depth_ + d * width_at(tile);
       simd::with_constant<kVectors>(width_at(tile) / simd::kLanes<T>, [&](auto vectors) {
         std::size_t i = 0;
         for (; i + kRows <= count; i += kRows)
-          multiply_tile<kRows, vectors>(rows + i * stride, stride, a, n, begin, out + i * width_ + tile);
+          multiply_tile<kRows, vectors>(rows + i * stride, stride, a, n, run, begin, out + i * width_ + tile);
         for (; i < count; ++i)
-          multiply_tile<1, vectors>(rows + i * stride, stride, a, n, begin, out + i * width_ + tile);
+          multiply_tile<1, vectors>(rows + i * stride, stride, a, n, run, begin, out + i * width_ + tile);
       });
     }
   }
@@ -66,30 +68,39 @@ class PackedMatrix {
   std::size_t width_at(std::size_t column) const { return std::min(kTile, width_ - column); }
 
   template <std::size_t Rows, std::size_t Vectors, class Out>
-  void multiply_tile(const T* rows, std::size_t stride, const T* a, std::size_t n, bool begin, Out* out) const {
+  void multiply_tile(const T* rows, std::size_t stride, const T* a, std::size_t n, std::size_t run, bool begin,
+                     Out* out) const {
     using namespace simd;
-    constexpr bool kContinues = std::is_same_v<T, Out>;
-    Vec<T> sum[Rows][Vectors] = {};
-    if (kContinues && !begin)
+    constexpr std::size_t kStep = Vectors * kLanes<T>;
+    if constexpr (std::is_same_v<T, Out>) {
+      Vec<T> sum[Rows][Vectors] = {};
+      if (!begin)
+        for (std::size_t i = 0; i < Rows; ++i)
+          for (std::size_t v = 0; v < Vectors; ++v) sum[i][v] = load(out + i * width_ + v * kLanes<T>);
+      multiply_add<T>(rows, stride, 1, a, kStep, n, sum);
       for (std::size_t i = 0; i < Rows; ++i)
-        for (std::size_t v = 0; v < Vectors; ++v)
-          if constexpr (kContinues) sum[i][v] = load(out + i * width_ + v * kLanes<T>);
-    multiply_add<T>(rows, stride, 1, a, Vectors * kLanes<T>, n, sum);
-    for (std::size_t i = 0; i < Rows; ++i)
-      for (std::size_t v = 0; v < Vectors; ++v) {
-        Out* place = out + i * width_ + v * kLanes<T>;
-        if constexpr (kContinues)
-          store(place, sum[i][v]);
-        else
-          add_widened(sum[i][v], begin, place);
+        for (std::size_t v = 0; v < Vectors; ++v) store(out + i * width_ + v * kLanes<T>, sum[i][v]);
+    } else {
+      for (std::size_t d = 0; d < n; d += run) {
+        Vec<T> sum[Rows][Vectors] = {};
+        multiply_add<T>(rows + d, stride, 1, a + d * kStep, kStep, std::min(run, n - d), sum);
+        for (std::size_t i = 0; i < Rows; ++i)
+          for (std::size_t v = 0; v < Vectors; ++v)
+            add_widened(sum[i][v], begin && d == 0, out + i * width_ + v * kLanes<T>);
       }
+    }
   }
 
   static void add_widened(simd::Vec<T> sum, bool begin, double* place) {
-    T values[simd::kLanes<T>];
-    simd::store(values, sum);
-    for (std::size_t lane = 0; lane < simd::kLanes<T>; ++lane)
-      place[lane] = (begin ? 0.0 : place[lane]) + static_cast<double>(values[lane]);
+    using namespace simd;
+    constexpr std::size_t kHalf = kLanes<T> / 2;
+    typedef T Half __attribute__((vector_size(kHalf * sizeof(T))));
+    Half halves[2];
+    std::memcpy(halves, &sum, sizeof sum);
+    for (std::size_t h = 0; h < 2; ++h) {
+      const Vec<double> widened = __builtin_convertvector(halves[h], Vec<double>);
+      store(place + h * kHalf, begin ? widened : load(place + h * kHalf) + widened);
+    }
   }
 
   std::size_t depth_, width_;

@@ -54,21 +54,16 @@ struct Packed {
   // responsibilities are otherwise wrong by 1.4e-3 for 64×64 patches, and by 2.6e-2 for 32×32×32.
   bool is_wide() const { return sizeof(T) == 4 && D > PackedMatrix<T>::kDepthTile; }
 
-  // Coefficients that are summed in T: fewer of many, whose roundings add up.
-  std::size_t depth_tile() const {
-    return is_wide() && D > 4 * kExactDepth ? kExactDepth : PackedMatrix<T>::kDepthTile;
-  }
-
- private:
-  static constexpr std::size_t kExactDepth = 64;
+  // Coefficients that are summed in T at a time: few of many, whose roundings add up.
+  std::size_t run() const { return D > 4 * PackedMatrix<T>::kDepthTile ? 16 : PackedMatrix<T>::kDepthTile; }
 };
 
 // −½ Σ m P / S of `count` samples into (count, width): joint values without their constants.
 template <class T, class Out>
 void distances(const T* P, std::size_t count, const Packed<T>& mixture, Out* out) {
-  const std::size_t tile = mixture.depth_tile();
-  for (std::size_t d = 0; d < mixture.D; d += tile)
-    mixture.precision.multiply(P + d, mixture.D, count, d, std::min(tile, mixture.D - d), d == 0, out);
+  constexpr std::size_t kTile = PackedMatrix<T>::kDepthTile;
+  for (std::size_t d = 0; d < mixture.D; d += kTile)
+    mixture.precision.multiply(P + d, mixture.D, count, d, std::min(kTile, mixture.D - d), d == 0, out, mixture.run());
 }
 
 // Σ γ P over samples in T, for every component: (K, vectors) that are added to float64 sums now and then. The last
