@@ -160,7 +160,8 @@ class DeepGMM(Estimator):
 
     def fit_predict(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int64]:
         """Fit, and return each sample's likeliest component in the last layer, (n,); errors as in `fit`."""
-        return self.layers_[-1].predict(self._fit(X, sample_weight))
+        values = self._fit(X, sample_weight)
+        return self.layers_[-1].predict(values)
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> Any:
         """Fit, and return the last layer's input."""
