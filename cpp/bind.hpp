@@ -51,6 +51,8 @@ inline std::size_t extent(const py::array& array, py::ssize_t axis) {
   return static_cast<std::size_t>(array.shape(axis));
 }
 
+inline py::ssize_t signed_size(std::size_t size) { return static_cast<py::ssize_t>(size); }
+
 // A call into the core while it runs: made and ended with the GIL held, so that the interpreter's end can wait for it.
 class CoreCall {
  public:

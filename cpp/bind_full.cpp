@@ -44,7 +44,7 @@ py::tuple factorize(const Array<double>& covariances, int n_threads) {
   const std::size_t K = extent(covariances, 0);
   const std::size_t D = extent(covariances, 1);
   Array<T> whiteners({K, full::packed_size(D)});
-  Array<double> log_diagonal(K);
+  Array<double> log_diagonal(signed_size(K));
   const double* in = covariances.data();
   T* out = whiteners.mutable_data();
   double* logs = log_diagonal.mutable_data();
@@ -130,7 +130,7 @@ py::tuple posterior(const Array<T>& samples, const Array<double>& means, const A
   const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants);
   const std::size_t n = extent(samples, 0);
   Array<T> responsibilities({n, mixture.n_components});
-  Array<T> log_probability(n);
+  Array<T> log_probability(signed_size(n));
   const T* data = samples.data();
   T* gamma = responsibilities.mutable_data();
   T* log_p = log_probability.mutable_data();

@@ -39,7 +39,7 @@ py::tuple expect(const Array<T>& coefficients, const Array<double>& multipliciti
   const double* weight = sample_weight ? sample_weight->data() : nullptr;
   const spectral::Statistics statistics =
       without_gil([&] { return spectral::expect(data, n, weight, mixture, n_threads); });
-  return py::make_tuple(Array<double>(statistics.responsibility.size(), statistics.responsibility.data()),
+  return py::make_tuple(Array<double>(signed_size(mixture.n_components), statistics.responsibility.data()),
                         Array<double>({mixture.n_components, mixture.n_coefficients}, statistics.power.data()),
                         statistics.log_likelihood);
 }
@@ -62,7 +62,7 @@ py::tuple posterior(const Array<T>& coefficients, const Array<double>& multiplic
   const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, constants);
   const std::size_t n = extent(coefficients, 0);
   Array<T> responsibilities({n, mixture.n_components});
-  Array<T> log_probability(n);
+  Array<T> log_probability(signed_size(n));
   const T* data = coefficients.data();
   T* gamma = responsibilities.mutable_data();
   T* log_p = log_probability.mutable_data();
