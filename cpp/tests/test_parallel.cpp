@@ -41,7 +41,7 @@ TEST_CASE("sums have the same bits for any number of threads") {
 
 TEST_CASE("every sample is in one chunk") {
   for (const int threads : {1, 2, 3})
-    for (const std::size_t n : {0, 1, 63, 64, 65, 1000}) {
+    for (const std::size_t n : std::initializer_list<std::size_t>{0, 1, 63, 64, 65, 1000}) {
       std::vector<int> seen(n);
       parallel::chunks(
           n, 64, threads, [] { return 0; },

@@ -32,7 +32,7 @@ double posterior(const std::vector<double>& joint, std::vector<double>& gamma) {
 
 TEST_CASE_TEMPLATE("a group's responsibilities and log-probabilities", T, float, double) {
   constexpr std::size_t kSize = SampleGroup<T>::kSize;
-  for (const std::size_t K : {1, 5, 16, 37}) {
+  for (const std::size_t K : std::initializer_list<std::size_t>{1, 5, 16, 37}) {
     const std::size_t width = simd::round_up(K, simd::kLanes<T>);
     const auto rows = normal<T>(kSize * width, 12);
     std::vector<T> constants(width, -std::numeric_limits<T>::infinity());
@@ -117,7 +117,7 @@ TEST_CASE_TEMPLATE("a square is transposed, and lanes are appended by mask", T, 
     for (std::size_t j = 0; j < n; ++j) rows[i][j] = static_cast<T>(i * n + j);
   simd::transpose<T>(rows);
   for (std::size_t i = 0; i < n; ++i)
-    for (std::size_t j = 0; j < n; ++j) CHECK(rows[i][j] == static_cast<T>(j * n + i));
+    for (std::size_t j = 0; j < n; ++j) CHECK(T{rows[i][j]} == static_cast<T>(j * n + i));
   T values[n];
   std::uint32_t indices[n];
   CHECK(simd::append<T>(rows[0], 0b10, 100, values, indices) == 1);

@@ -33,7 +33,7 @@ TEST_CASE_TEMPLATE("a tile is a product", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("a packed matrix multiplies rows, in its type and widened", T, float, double) {
-  for (const std::size_t columns : {1, 7, 16, 33, 70}) {
+  for (const std::size_t columns : std::initializer_list<std::size_t>{1, 7, 16, 33, 70}) {
     const std::size_t depth = 300, count = 13;
     const auto rows = normal<T>(count * depth, 3);
     const auto a = normal<T>(depth * columns, 4);
@@ -59,7 +59,7 @@ TEST_CASE_TEMPLATE("a packed matrix multiplies rows, in its type and widened", T
 }
 
 TEST_CASE("a packed triangle has a place for each of its values, and no other") {
-  for (const std::size_t D : {1, 2, 7, 8, 9, 16, 33, 65}) {
+  for (const std::size_t D : std::initializer_list<std::size_t>{1, 2, 7, 8, 9, 16, 33, 65}) {
     std::set<std::size_t> places;
     std::set<std::pair<std::size_t, std::size_t>> inside;
     full::PackedTriangle::for_each(D, [&](std::size_t place, std::size_t row, std::size_t column) {
@@ -77,7 +77,7 @@ TEST_CASE("a packed triangle has a place for each of its values, and no other") 
 TEST_CASE_TEMPLATE("squared norms are those of a triangle's product, in stages too", T, float, double) {
   constexpr std::size_t kVectors = full::kTileVectors;
   constexpr std::size_t kSamples = kVectors * simd::kLanes<T>;
-  for (const std::size_t D : {1, 8, 13, 40, 64}) {
+  for (const std::size_t D : std::initializer_list<std::size_t>{1, 8, 13, 40, 64}) {
     const auto W = normal<T>(D * D, 5);
     const auto x = normal<T>(kSamples * D, 6);
     AlignedBuffer<T> packed(full::PackedTriangle::size(D));
@@ -107,7 +107,7 @@ TEST_CASE_TEMPLATE("squared norms are those of a triangle's product, in stages t
 }
 
 TEST_CASE_TEMPLATE("moments are summed over the samples named, in bands of rows too", T, float, double) {
-  for (const std::size_t D : {1, 3, 8, 17, 70}) {
+  for (const std::size_t D : std::initializer_list<std::size_t>{1, 3, 8, 17, 70}) {
     const std::size_t n = 300;
     const auto x = normal<T>(n * D, 7);
     const auto mean = normal<double>(D, 8);
