@@ -66,7 +66,8 @@ Array<double> transpose_whiteners(const Array<double>& whiteners, std::size_t D,
 template <class T>
 py::tuple expect(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
                  const Array<double>& constants, const OptionalArray& sample_weight, Array<std::int32_t> winners,
-                 const std::vector<std::size_t>& stages, int n_threads) {
+                 const std::vector<std::size_t>& stages, int n_threads, const std::string& assignment,
+                 std::uint64_t seed, std::uint64_t iteration, std::uint64_t first_number) {
   const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants);
   const std::size_t n = extent(samples, 0);
   require(!sample_weight || (sample_weight->ndim() == 1 && extent(*sample_weight, 0) == n),
@@ -80,10 +81,11 @@ py::tuple expect(const Array<T>& samples, const Array<double>& means, const Arra
     require(winner[i] < static_cast<std::int32_t>(mixture.n_components), "winners: expected values below K");
   const T* data = samples.data();
   const double* weight = sample_weight ? sample_weight->data() : nullptr;
+  const Assignment how = checked_assignment(assignment, seed, iteration, first_number);
   full::Walk walk;
   Sums sums(mixture.n_components, mixture.n_features);
   full::Statistics statistics = sums.statistics();
-  without_gil([&] { full::expect(data, n, weight, mixture, stages, n_threads, winner, walk, statistics); });
+  without_gil([&] { full::expect(data, n, weight, mixture, how, stages, n_threads, winner, walk, statistics); });
   return py::make_tuple(sums.responsibility, sums.first, sums.second, statistics.log_likelihood, walk.rows, walk.pairs);
 }
 
@@ -145,7 +147,8 @@ void bind_for(py::module_& module, const char* factorize_name) {
   const auto whiteners = py::arg("whiteners").noconvert();
   module.def(factorize_name, &factorize<T>, "covariances"_a, "n_threads"_a);
   module.def("full_expect", &expect<T>, samples, "means"_a, whiteners, "constants"_a, "sample_weight"_a,
-             py::arg("winners").noconvert(), "stages"_a, "n_threads"_a);
+             py::arg("winners").noconvert(), "stages"_a, "n_threads"_a, "assignment"_a = "soft", "seed"_a = 0,
+             "iteration"_a = 0, "first_number"_a = 0);
   module.def("full_moments", &moments<T>, samples, "offsets"_a, "indices"_a, "responsibilities"_a, "means"_a,
              "n_threads"_a);
   module.def("full_log_density", &log_density<T>, samples, "means"_a, whiteners, "constants"_a, "n_threads"_a);

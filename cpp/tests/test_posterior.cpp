@@ -63,7 +63,7 @@ TEST_CASE_TEMPLATE("a group's responsibilities and log-probabilities", T, float,
       }
       log_likelihood += weight[i] * expected_log_p;
     }
-    CHECK(kept.add(group, 0, kSize, weight.data()) == doctest::Approx(log_likelihood).epsilon(kEpsilon<T>));
+    CHECK(kept.add(group, 0, kSize, weight.data(), {}, 0) == doctest::Approx(log_likelihood).epsilon(kEpsilon<T>));
     for (std::size_t k = 0; k < K; ++k) {
       double sum = 0;
       for (std::size_t j = 0; j < kept.count(k); ++j) {
