@@ -4,12 +4,14 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "parallel.hpp"
+#include "posterior.hpp"
 
 namespace convgmm {
 
@@ -51,6 +53,8 @@ inline std::size_t extent(const py::array& array, py::ssize_t axis) {
   return static_cast<std::size_t>(array.shape(axis));
 }
 
+inline py::ssize_t signed_size(std::size_t size) { return static_cast<py::ssize_t>(size); }
+
 // A call into the core while it runs: made and ended with the GIL held, so that the interpreter's end can wait for it.
 class CoreCall {
  public:
@@ -79,6 +83,11 @@ auto without_gil(Work work) {
 
 // The constants of K components: −inf for one of weight 0.
 const double* checked_constants(const Array<double>& constants, std::size_t n_components);
+
+// `assignment` is soft, hard or draw; what is drawn depends on `seed`, `iteration` and each sample's number, of which
+// the first is `first_number`.
+Assignment checked_assignment(const std::string& assignment, std::uint64_t seed, std::uint64_t iteration,
+                              std::uint64_t first_number);
 
 void bind_axes(py::module_& module);
 void bind_calls(py::module_& module);

@@ -8,7 +8,7 @@ py::tuple principal_axes(const Array<double>& symmetric) {
   require(symmetric.ndim() == 2 && extent(symmetric, 0) == extent(symmetric, 1) && extent(symmetric, 0) > 0,
           "symmetric: expected (D, D) with D > 0");
   const std::size_t D = extent(symmetric, 0);
-  Array<double> variances(D);
+  Array<double> variances(signed_size(D));
   Array<double> axes({D, D});
   const double* in = symmetric.data();
   double* values = variances.mutable_data();

@@ -6,7 +6,6 @@
 #include <thread>
 
 #include "bind.hpp"
-#include "posterior.hpp"
 
 namespace convgmm {
 namespace {
@@ -55,6 +54,15 @@ const double* checked_constants(const Array<double>& constants, std::size_t n_co
   require(std::any_of(begin, begin + n_components, [](double c) { return std::isfinite(c); }),
           "constants: at least one component must have a weight");
   return begin;
+}
+
+Assignment checked_assignment(const std::string& assignment, std::uint64_t seed, std::uint64_t iteration,
+                              std::uint64_t first_number) {
+  using Kind = Assignment::Kind;
+  require(assignment == "soft" || assignment == "hard" || assignment == "draw",
+          "assignment: expected 'soft', 'hard' or 'draw'");
+  const Kind kind = assignment == "soft" ? Kind::soft : assignment == "hard" ? Kind::hard : Kind::draw;
+  return {kind, seed, iteration, first_number};
 }
 
 void bind_calls(py::module_& module) {

@@ -43,9 +43,10 @@ void bind_fft(py::module_& module) {
       "half_spectrum",
       [](const std::vector<std::int64_t>& shape) {
         const fft::HalfSpectrum half = fft::half_spectrum(checked_shape(shape));
-        Array<std::int64_t> plane(half.plane_index.size());
+        Array<std::int64_t> plane(signed_size(half.plane_index.size()));
         std::copy(half.plane_index.begin(), half.plane_index.end(), plane.mutable_data());
-        return py::make_tuple(Array<double>(half.multiplicities.size(), half.multiplicities.data()), plane);
+        return py::make_tuple(Array<double>(signed_size(half.multiplicities.size()), half.multiplicities.data()),
+                              plane);
       },
       "shape"_a);
   module.def("squared_coefficients", &squared_coefficients<float>, py::arg("patches").noconvert(), "shape"_a,

@@ -44,7 +44,7 @@ py::tuple factorize(const Array<double>& covariances, int n_threads) {
   const std::size_t K = extent(covariances, 0);
   const std::size_t D = extent(covariances, 1);
   Array<T> whiteners({K, full::packed_size(D)});
-  Array<double> log_diagonal(K);
+  Array<double> log_diagonal(signed_size(K));
   Array<double> inverse_diagonal = zeros<double>(py::make_tuple(K, D));
   const double* in = covariances.data();
   T* out = whiteners.mutable_data();
@@ -68,7 +68,8 @@ Array<double> transpose_whiteners(const Array<double>& whiteners, std::size_t D,
 template <class T>
 py::tuple expect(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
                  const Array<double>& constants, const OptionalArray& sample_weight, Array<std::int32_t> winners,
-                 const std::vector<std::size_t>& stages, int n_threads) {
+                 const std::vector<std::size_t>& stages, int n_threads, const std::string& assignment,
+                 std::uint64_t seed, std::uint64_t iteration, std::uint64_t first_number) {
   const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants);
   const std::size_t n = extent(samples, 0);
   require(!sample_weight || (sample_weight->ndim() == 1 && extent(*sample_weight, 0) == n),
@@ -82,10 +83,11 @@ py::tuple expect(const Array<T>& samples, const Array<double>& means, const Arra
     require(winner[i] < static_cast<std::int32_t>(mixture.n_components), "winners: expected values below K");
   const T* data = samples.data();
   const double* weight = sample_weight ? sample_weight->data() : nullptr;
+  const Assignment how = checked_assignment(assignment, seed, iteration, first_number);
   full::Walk walk;
   Sums sums(mixture.n_components, mixture.n_features);
   full::Statistics statistics = sums.statistics();
-  without_gil([&] { full::expect(data, n, weight, mixture, stages, n_threads, winner, walk, statistics); });
+  without_gil([&] { full::expect(data, n, weight, mixture, how, stages, n_threads, winner, walk, statistics); });
   return py::make_tuple(sums.responsibility, sums.first, sums.second, statistics.log_likelihood, walk.rows, walk.pairs);
 }
 
@@ -132,7 +134,7 @@ py::tuple posterior(const Array<T>& samples, const Array<double>& means, const A
   const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants);
   const std::size_t n = extent(samples, 0);
   Array<T> responsibilities({n, mixture.n_components});
-  Array<T> log_probability(n);
+  Array<T> log_probability(signed_size(n));
   const T* data = samples.data();
   T* gamma = responsibilities.mutable_data();
   T* log_p = log_probability.mutable_data();
@@ -147,7 +149,8 @@ void bind_for(py::module_& module, const char* factorize_name) {
   const auto whiteners = py::arg("whiteners").noconvert();
   module.def(factorize_name, &factorize<T>, "covariances"_a, "n_threads"_a);
   module.def("full_expect", &expect<T>, samples, "means"_a, whiteners, "constants"_a, "sample_weight"_a,
-             py::arg("winners").noconvert(), "stages"_a, "n_threads"_a);
+             py::arg("winners").noconvert(), "stages"_a, "n_threads"_a, "assignment"_a = "soft", "seed"_a = 0,
+             "iteration"_a = 0, "first_number"_a = 0);
   module.def("full_moments", &moments<T>, samples, "offsets"_a, "indices"_a, "responsibilities"_a, "means"_a,
              "n_threads"_a);
   module.def("full_log_density", &log_density<T>, samples, "means"_a, whiteners, "constants"_a, "n_threads"_a);

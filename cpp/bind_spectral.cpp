@@ -30,16 +30,19 @@ spectral::Mixture checked_mixture(const Array<T>& coefficients, const Array<doub
 
 template <class T>
 py::tuple expect(const Array<T>& coefficients, const Array<double>& multiplicities, const Array<double>& spectra,
-                 const Array<double>& constants, const OptionalArray& sample_weight, int n_threads) {
+                 const Array<double>& constants, const OptionalArray& sample_weight, int n_threads,
+                 const std::string& assignment, std::uint64_t seed, std::uint64_t iteration,
+                 std::uint64_t first_number) {
   const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, constants);
   const std::size_t n = extent(coefficients, 0);
   require(!sample_weight || (sample_weight->ndim() == 1 && extent(*sample_weight, 0) == n),
           "sample_weight: expected (n,)");
+  const Assignment how = checked_assignment(assignment, seed, iteration, first_number);
   const T* data = coefficients.data();
   const double* weight = sample_weight ? sample_weight->data() : nullptr;
   const spectral::Statistics statistics =
-      without_gil([&] { return spectral::expect(data, n, weight, mixture, n_threads); });
-  return py::make_tuple(Array<double>(statistics.responsibility.size(), statistics.responsibility.data()),
+      without_gil([&] { return spectral::expect(data, n, weight, mixture, how, n_threads); });
+  return py::make_tuple(Array<double>(signed_size(mixture.n_components), statistics.responsibility.data()),
                         Array<double>({mixture.n_components, mixture.n_coefficients}, statistics.power.data()),
                         statistics.log_likelihood);
 }
@@ -62,7 +65,7 @@ py::tuple posterior(const Array<T>& coefficients, const Array<double>& multiplic
   const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, constants);
   const std::size_t n = extent(coefficients, 0);
   Array<T> responsibilities({n, mixture.n_components});
-  Array<T> log_probability(n);
+  Array<T> log_probability(signed_size(n));
   const T* data = coefficients.data();
   T* gamma = responsibilities.mutable_data();
   T* log_p = log_probability.mutable_data();
@@ -75,7 +78,8 @@ void bind_for(py::module_& module) {
   using namespace py::literals;
   const auto coefficients = py::arg("coefficients").noconvert();
   module.def("spectral_expect", &expect<T>, coefficients, "multiplicities"_a, "spectra"_a, "constants"_a,
-             "sample_weight"_a, "n_threads"_a);
+             "sample_weight"_a, "n_threads"_a, "assignment"_a = "soft", "seed"_a = 0, "iteration"_a = 0,
+             "first_number"_a = 0);
   module.def("spectral_log_density", &log_density<T>, coefficients, "multiplicities"_a, "spectra"_a, "constants"_a,
              "n_threads"_a);
   module.def("spectral_posterior", &posterior<T>, coefficients, "multiplicities"_a, "spectra"_a, "constants"_a,

@@ -41,7 +41,8 @@ void for_walks(const T* samples, std::size_t n, const PreparedMixture<T>& prepar
 
 template <class T>
 void expect(const T* samples, std::size_t n, const double* sample_weight, const Mixture<T>& mixture,
-            std::vector<std::size_t> stages, int n_threads, std::int32_t* winners, Walk& walk, Statistics& statistics) {
+            const Assignment& assignment, std::vector<std::size_t> stages, int n_threads, std::int32_t* winners,
+            Walk& walk, Statistics& statistics) {
   const std::size_t K = mixture.n_components;
   const std::size_t D = mixture.n_features;
   const PreparedMixture<T> prepared(mixture);
@@ -85,7 +86,7 @@ void expect(const T* samples, std::size_t n, const double* sample_weight, const 
             local.group.require_density(first + i);
             local.own.sums.log_likelihood +=
                 local.kept.add(local.group, static_cast<std::uint32_t>(i), n_group,
-                               sample_weight != nullptr ? sample_weight + first + i : nullptr);
+                               sample_weight != nullptr ? sample_weight + first + i : nullptr, assignment, first + i);
           }
           if (!one_pass) return;
           for (std::size_t k = 0; k < K; ++k)
@@ -144,12 +145,12 @@ void posterior(const T* samples, std::size_t n, const Mixture<T>& mixture, int n
   });
 }
 
-#define CONVGMM_INSTANTIATE(T)                                                                                    \
-  template void expect<T>(const T*, std::size_t, const double*, const Mixture<T>&, std::vector<std::size_t>, int, \
-                          std::int32_t*, Walk&, Statistics&);                                                     \
-  template void moments<T>(const T*, std::size_t, const std::int64_t*, const std::int64_t*, const double*,        \
-                           std::size_t, const double*, int, Statistics&);                                         \
-  template void log_density<T>(const T*, std::size_t, const Mixture<T>&, int, T*);                                \
+#define CONVGMM_INSTANTIATE(T)                                                                             \
+  template void expect<T>(const T*, std::size_t, const double*, const Mixture<T>&, const Assignment&,      \
+                          std::vector<std::size_t>, int, std::int32_t*, Walk&, Statistics&);               \
+  template void moments<T>(const T*, std::size_t, const std::int64_t*, const std::int64_t*, const double*, \
+                           std::size_t, const double*, int, Statistics&);                                  \
+  template void log_density<T>(const T*, std::size_t, const Mixture<T>&, int, T*);                         \
   template void posterior<T>(const T*, std::size_t, const Mixture<T>&, int, T*, T*);
 CONVGMM_INSTANTIATE(float)
 CONVGMM_INSTANTIATE(double)

@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "posterior.hpp"
+
 namespace convgmm::full {
 
 // A mixture in the form that densities are computed from.
@@ -57,7 +59,8 @@ void transpose_whiteners(const T* whiteners, std::size_t n_components, std::size
 // survival of a few samples; {D} alone: dense. Throws NoDensity.
 template <class T>
 void expect(const T* samples, std::size_t n, const double* sample_weight, const Mixture<T>& mixture,
-            std::vector<std::size_t> stages, int n_threads, std::int32_t* winners, Walk& walk, Statistics& statistics);
+            const Assignment& assignment, std::vector<std::size_t> stages, int n_threads, std::int32_t* winners,
+            Walk& walk, Statistics& statistics);
 
 // The sums of the M-step from given responsibilities, about the given means (K, D). Component k has the samples
 // indices[offsets[k]], … , indices[offsets[k + 1] − 1] with the responsibilities, times weights, at the same places.

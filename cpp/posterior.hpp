@@ -113,6 +113,32 @@ class SampleGroup {
   std::uint32_t lacking_ = 0;  // bit i: sample i has no density
 };
 
+// How a sample's posterior becomes the weights of its components.
+struct Assignment {
+  enum class Kind {
+    soft,  // γ
+    hard,  // 1 for the largest γ, the first of equal ones
+    draw,  // 1 for one component, drawn with the probabilities γ
+  };
+  Kind kind = Kind::soft;
+  // What a draw depends on, beside the number of the sample: so neither threads nor blocks change it.
+  std::uint64_t seed = 0, iteration = 0;
+  std::uint64_t first_number = 0;  // of the first sample of all that are given
+};
+
+// A number that is uniform over all 64 bits for the key (seed, iteration, number): SplitMix64's finaliser (Steele, Lea
+// and Flood, OOPSLA 2014) over one part of the key after the other.
+inline std::uint64_t hash_of(std::uint64_t seed, std::uint64_t iteration, std::uint64_t number) {
+  std::uint64_t state = 0;
+  for (const std::uint64_t part : {seed, iteration, number}) {
+    state = (state ^ part) + 0x9e3779b97f4a7c15U;
+    state = (state ^ (state >> 30)) * 0xbf58476d1ce4e5b9U;
+    state = (state ^ (state >> 27)) * 0x94d049bb133111ebU;
+    state ^= state >> 31;
+  }
+  return state;
+}
+
 // The samples of a block that each component keeps, with their responsibilities times their weights.
 template <class T>
 class Kept {
@@ -130,17 +156,29 @@ class Kept {
   void clear() { std::fill(counts_.begin(), counts_.end(), std::size_t{0}); }
 
   // Adds a group whose `count` samples are first, first + 1, … within the block, with their weights (null: all 1); a
-  // weight of 0 leaves a sample out. Returns Σ w log p(x).
-  double add(const SampleGroup<T>& group, std::uint32_t first, std::size_t count, const double* sample_weight) {
-    using namespace simd;
-    const Vec<T> log_probability = group.relative_log_probability();
-    Vec<T> weight{};
+  // weight of 0 leaves a sample out. `number` is that of the first sample among all that are given. Returns
+  // Σ w log p(x).
+  double add(const SampleGroup<T>& group, std::uint32_t first, std::size_t count, const double* sample_weight,
+             const Assignment& assignment, std::uint64_t number) {
+    const simd::Vec<T> log_probability = group.relative_log_probability();
+    simd::Vec<T> weight{};
     double log_likelihood = 0;
     for (std::size_t i = 0; i < count; ++i) {
       const double w = sample_weight != nullptr ? sample_weight[i] : 1.0;
       weight[i] = static_cast<T>(w);
       log_likelihood += w * (group.offset(i) + static_cast<double>(log_probability[i]));
     }
+    if (assignment.kind == Assignment::Kind::soft)
+      add_soft(group, first, weight);
+    else
+      add_single(assignment.kind == Assignment::Kind::hard ? likeliest(group) : drawn(group, count, assignment, number),
+                 first, count, weight);
+    return log_likelihood;
+  }
+
+ private:
+  void add_soft(const SampleGroup<T>& group, std::uint32_t first, simd::Vec<T> weight) {
+    using namespace simd;
     const Vec<T> least = group.total() * kLeastResponsibility<T>;
     Vec<T> kept_total{};
     for (std::size_t k = 0; k < counts_.size(); ++k) {
@@ -155,10 +193,55 @@ class Kept {
       const std::size_t end = k * stride_ + counts_[k];
       counts_[k] += append<T>(e * scale, mask, first, responsibilities_.data() + end, samples_.data() + end);
     }
-    return log_likelihood;
   }
 
- private:
+  // Each sample's component of the largest responsibility.
+  simd::IntVec<T> likeliest(const SampleGroup<T>& group) const {
+    using namespace simd;
+    Vec<T> largest = group.exponential(0);
+    IntVec<T> component{};
+    for (std::size_t k = 1; k < counts_.size(); ++k) {
+      const IntVec<T> larger = group.exponential(k) > largest;
+      largest = maximum<T>(largest, group.exponential(k));
+      component = larger ? IntVec<T>{} + static_cast<Integer>(k) : component;
+    }
+    return component;
+  }
+
+  // For each sample the first component at which Σ e exceeds u Σ_k e. u has one bit less than T shows of a number below
+  // 1, so that u Σ_k e, rounded, stays below Σ_k e.
+  simd::IntVec<T> drawn(const SampleGroup<T>& group, std::size_t count, const Assignment& assignment,
+                        std::uint64_t number) const {
+    using namespace simd;
+    constexpr int kBits = std::numeric_limits<T>::digits - 1;
+    Vec<T> uniform{};
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::uint64_t bits =
+          hash_of(assignment.seed, assignment.iteration, assignment.first_number + number + i) >> (64 - kBits);
+      uniform[i] = static_cast<T>(bits) / static_cast<T>(std::uint64_t{1} << kBits);
+    }
+    const Vec<T> target = uniform * group.total();
+    Vec<T> sum{};
+    IntVec<T> component{};
+    for (std::size_t k = 0; k < counts_.size(); ++k) {
+      sum += group.exponential(k);
+      component -= sum <= target;  // true is −1: one further
+    }
+    return component;
+  }
+
+  void add_single(simd::IntVec<T> component, std::uint32_t first, std::size_t count, simd::Vec<T> weight) {
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!(weight[i] > T{0})) continue;
+      const auto k = static_cast<std::size_t>(component[i]);
+      const std::size_t end = k * stride_ + counts_[k]++;
+      responsibilities_[end] = weight[i];
+      samples_[end] = first + static_cast<std::uint32_t>(i);
+    }
+  }
+
+  using Integer = typename simd::IntegerOf<T>::type;
+
   std::size_t stride_;
   std::vector<std::size_t> counts_;       // (K,)
   AlignedBuffer<std::uint32_t> samples_;  // (K, stride)

@@ -223,7 +223,7 @@ Statistics& Statistics::operator+=(const Statistics& other) {
 
 template <class T>
 Statistics expect(const T* coefficients, std::size_t n, const double* sample_weight, const Mixture& mixture,
-                  int n_threads) {
+                  const Assignment& assignment, int n_threads) {
   const std::size_t K = mixture.n_components;
   const std::size_t D = mixture.n_coefficients;
   const Packed<T> packed(mixture);
@@ -248,9 +248,9 @@ Statistics expect(const T* coefficients, std::size_t n, const double* sample_wei
           for_groups(coefficients, first, block_end, packed, local.scratch,
                      [&](const SampleGroup<T>& group, std::size_t sample, std::size_t count) {
                        group.require_density(sample);
-                       statistics.log_likelihood +=
-                           local.kept.add(group, static_cast<std::uint32_t>(sample - first), count,
-                                          sample_weight != nullptr ? sample_weight + sample : nullptr);
+                       statistics.log_likelihood += local.kept.add(
+                           group, static_cast<std::uint32_t>(sample - first), count,
+                           sample_weight != nullptr ? sample_weight + sample : nullptr, assignment, sample);
                      });
           for (std::size_t k = 0; k < K; ++k) {
             double share = 0;
@@ -302,9 +302,9 @@ void posterior(const T* coefficients, std::size_t n, const Mixture& mixture, int
   });
 }
 
-#define CONVGMM_INSTANTIATE(T)                                                              \
-  template Statistics expect<T>(const T*, std::size_t, const double*, const Mixture&, int); \
-  template void log_density<T>(const T*, std::size_t, const Mixture&, int, T*);             \
+#define CONVGMM_INSTANTIATE(T)                                                                                 \
+  template Statistics expect<T>(const T*, std::size_t, const double*, const Mixture&, const Assignment&, int); \
+  template void log_density<T>(const T*, std::size_t, const Mixture&, int, T*);                                \
   template void posterior<T>(const T*, std::size_t, const Mixture&, int, T*, T*);
 CONVGMM_INSTANTIATE(float)
 CONVGMM_INSTANTIATE(double)

@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "posterior.hpp"
+
 namespace convgmm::spectral {
 
 // A mixture's parameters; all pointers are to float64, whatever the data's type is.
@@ -38,7 +40,7 @@ struct Statistics {
 // One pass: the E-step's responsibilities and the M-step's sums. `sample_weight` is (n,) or null. Throws NoDensity.
 template <class T>
 Statistics expect(const T* coefficients, std::size_t n, const double* sample_weight, const Mixture& mixture,
-                  int n_threads);
+                  const Assignment& assignment, int n_threads);
 
 // log π_k + log p(x|k) into (n, K).
 template <class T>

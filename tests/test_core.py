@@ -108,6 +108,59 @@ def test_principal_axes(rng):
         _core.principal_axes(np.ones((3, 4)))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_hard_and_drawn_assignments(dtype, weighted, rng):
+    """Each sample has one component, whatever the threads, the blocks and their order are."""
+    n, K = 5003, 5
+    multiplicities, spectra = np.full(9, 2.0), rng.uniform(0.5, 2, (K, 9))
+    spectra[4] = spectra[3]  # equal ones: the first is the likeliest
+    P = rng.exponential(size=(n, 9)).astype(dtype)
+    weight = rng.integers(0, 3, n).astype(float) if weighted else None
+    parameters = multiplicities, spectra, spectral_constants(np.full(K, 1 / K), multiplicities, spectra)
+    gamma, _ = _core.spectral_posterior(P, *parameters, 1)
+    soft = _core.spectral_expect(P, *parameters, weight, 1)
+
+    X = rng.standard_normal((n, 6)).astype(dtype)
+    factorize = _core.full_factorize_float32 if dtype == np.float32 else _core.full_factorize_float64
+    whiteners, log_diagonal, _ = factorize(rng.uniform(0.5, 2, (K, 1, 1)) * np.eye(6), 1)
+    full = rng.standard_normal((K, 6)), whiteners, log_diagonal
+
+    def spectral_expect(part, threads=2, **how):
+        w = None if weight is None else weight[part]
+        return _core.spectral_expect(P[part], *parameters, w, threads, **how)
+
+    def full_expect(part, threads=2, **how):
+        w = None if weight is None else weight[part]
+        winners = np.full(len(X[part]), -1, np.int32)
+        return _core.full_expect(X[part], *full, w, winners, [], threads, **how)
+
+    whole = slice(None)
+    for assignment in ("hard", "draw"):
+        share, power, log_likelihood = spectral_expect(whole, assignment=assignment)
+        total = n if weight is None else weight.sum()
+        assert share.sum() == pytest.approx(total)
+        np.testing.assert_array_equal(share, np.round(share))
+        assert log_likelihood == soft[2]
+        np.testing.assert_allclose(power.sum(axis=0), np.ones(n) @ P if weight is None else weight @ P, rtol=1e-4)
+        for expect in (spectral_expect, full_expect):
+            how = {"assignment": assignment, "seed": 2**63 + 1, "iteration": 4}
+            one = expect(whole, threads=1, **how)
+            for threads in (2, 3):
+                for a, b in zip(expect(whole, threads=threads, **how)[:3], one[:3], strict=True):
+                    np.testing.assert_array_equal(a, b)
+            parts = [expect(slice(i, i + 777), first_number=i, **how)[0] for i in range(0, n, 777)]
+            np.testing.assert_array_equal(sum(parts), one[0])
+    one_each = np.bincount(gamma.argmax(axis=1), weights=weight, minlength=K)
+    np.testing.assert_array_equal(spectral_expect(whole, assignment="hard")[0], one_each)
+    draws = [spectral_expect(whole, assignment="draw", seed=1, iteration=i)[0] for i in range(60)]
+    assert len({tuple(share) for share in draws}) > 50
+    spread = np.sqrt(((1 if weight is None else weight[:, None] ** 2) * gamma * (1 - gamma)).sum(axis=0) / 60)
+    assert (np.abs(np.mean(draws, axis=0) - soft[0]) < 4.5 * spread).all()
+    with pytest.raises(ValueError, match="assignment"):
+        spectral_expect(whole, assignment="sharp")
+
+
 # What is refused
 
 

@@ -1,7 +1,7 @@
 """Types of the C++ core; each block mirrors one binding file."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,10 @@ def full_expect(
     winners: NDArray[np.int32],
     stages: Sequence[int],
     n_threads: int,
+    assignment: Literal["soft", "hard", "draw"] = "soft",
+    seed: int = 0,
+    iteration: int = 0,
+    first_number: int = 0,
 ) -> tuple[_Float64, _Float64, _Float64, float, list[int], list[int]]: ...
 def full_moments(
     samples: _Floats,
@@ -71,6 +75,10 @@ def spectral_expect(
     constants: _Float64,
     sample_weight: _Float64 | None,
     n_threads: int,
+    assignment: Literal["soft", "hard", "draw"] = "soft",
+    seed: int = 0,
+    iteration: int = 0,
+    first_number: int = 0,
 ) -> tuple[_Float64, _Float64, float]: ...
 def spectral_log_density(
     coefficients: _Floats, multiplicities: _Float64, spectra: _Float64, constants: _Float64, n_threads: int
