@@ -2,24 +2,21 @@
 
 #include "bind.hpp"
 #include "full.hpp"
+#include "sizes.hpp"
 
 namespace convgmm {
 namespace {
 
-using OptionalArray = std::optional<Array<double>>;
-
 template <class T>
 full::Mixture<T> checked_mixture(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
-                                 const Array<double>& log_diagonal, const OptionalArray& weights) {
+                                 const Array<double>& constants) {
   require(samples.ndim() == 2 && extent(samples, 1) > 0, "samples: expected (n, D) with D > 0");
   const std::size_t D = extent(samples, 1);
   require(means.ndim() == 2 && extent(means, 0) > 0 && extent(means, 1) == D, "means: expected (K, D) with K > 0");
   const std::size_t K = extent(means, 0);
   require(whiteners.ndim() == 2 && extent(whiteners, 0) == K && extent(whiteners, 1) == full::packed_size(D),
           "whiteners: expected those of as many components and features");
-  require(log_diagonal.ndim() == 1 && extent(log_diagonal, 0) == K, "log_diagonal: expected (K,)");
-  require(!weights || (weights->ndim() == 1 && extent(*weights, 0) == K), "weights: expected (K,)");
-  return {K, D, weights ? weights->data() : nullptr, means.data(), log_diagonal.data(), whiteners.data()};
+  return {K, D, means.data(), checked_constants(constants, K), whiteners.data()};
 }
 
 // numpy's zeros are new pages, in large ones, that cost nothing until they are written.
@@ -68,9 +65,9 @@ Array<double> transpose_whiteners(const Array<double>& whiteners, std::size_t D,
 
 template <class T>
 py::tuple expect(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
-                 const Array<double>& log_diagonal, const Array<double>& weights, const OptionalArray& sample_weight,
-                 Array<std::int32_t> winners, const std::vector<std::size_t>& stages, int n_threads) {
-  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, log_diagonal, OptionalArray(weights));
+                 const Array<double>& constants, const OptionalArray& sample_weight, Array<std::int32_t> winners,
+                 const std::vector<std::size_t>& stages, int n_threads) {
+  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants);
   const std::size_t n = extent(samples, 0);
   require(!sample_weight || (sample_weight->ndim() == 1 && extent(*sample_weight, 0) == n),
           "sample_weight: expected (n,)");
@@ -117,8 +114,8 @@ py::tuple moments(const Array<T>& samples, const Array<std::int64_t>& offsets, c
 
 template <class T>
 Array<T> log_density(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
-                     const Array<double>& log_diagonal, int n_threads) {
-  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, log_diagonal, std::nullopt);
+                     const Array<double>& constants, int n_threads) {
+  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants);
   const std::size_t n = extent(samples, 0);
   Array<T> out({n, mixture.n_components});
   const T* data = samples.data();
@@ -129,8 +126,8 @@ Array<T> log_density(const Array<T>& samples, const Array<double>& means, const 
 
 template <class T>
 py::tuple posterior(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
-                    const Array<double>& log_diagonal, const OptionalArray& weights, int n_threads) {
-  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, log_diagonal, weights);
+                    const Array<double>& constants, int n_threads) {
+  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants);
   const std::size_t n = extent(samples, 0);
   Array<T> responsibilities({n, mixture.n_components});
   Array<T> log_probability(n);
@@ -147,13 +144,12 @@ void bind_for(py::module_& module, const char* factorize_name) {
   const auto samples = py::arg("samples").noconvert();
   const auto whiteners = py::arg("whiteners").noconvert();
   module.def(factorize_name, &factorize<T>, "covariances"_a, "n_threads"_a);
-  module.def("full_expect", &expect<T>, samples, "means"_a, whiteners, "log_diagonal"_a, "weights"_a, "sample_weight"_a,
+  module.def("full_expect", &expect<T>, samples, "means"_a, whiteners, "constants"_a, "sample_weight"_a,
              py::arg("winners").noconvert(), "stages"_a, "n_threads"_a);
   module.def("full_moments", &moments<T>, samples, "offsets"_a, "indices"_a, "responsibilities"_a, "means"_a,
              "n_threads"_a);
-  module.def("full_log_density", &log_density<T>, samples, "means"_a, whiteners, "log_diagonal"_a, "n_threads"_a);
-  module.def("full_posterior", &posterior<T>, samples, "means"_a, whiteners, "log_diagonal"_a, "weights"_a,
-             "n_threads"_a);
+  module.def("full_log_density", &log_density<T>, samples, "means"_a, whiteners, "constants"_a, "n_threads"_a);
+  module.def("full_posterior", &posterior<T>, samples, "means"_a, whiteners, "constants"_a, "n_threads"_a);
 }
 
 }  // namespace

@@ -1,30 +1,37 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "bind.hpp"
 #include "spectral.hpp"
 
 namespace convgmm {
 namespace {
 
-using OptionalArray = std::optional<Array<double>>;
-
 template <class T>
 spectral::Mixture checked_mixture(const Array<T>& coefficients, const Array<double>& multiplicities,
-                                  const Array<double>& spectra, const OptionalArray& weights) {
-  require(coefficients.ndim() == 2, "coefficients: expected (n, D)");
+                                  const Array<double>& spectra, const Array<double>& constants) {
+  require(coefficients.ndim() == 2 && extent(coefficients, 1) > 0, "coefficients: expected (n, D) with D > 0");
   require(spectra.ndim() == 2 && extent(spectra, 0) > 0 && extent(spectra, 1) == extent(coefficients, 1),
           "spectra: expected (K, D) with K > 0");
   require(multiplicities.ndim() == 1 && extent(multiplicities, 0) == extent(coefficients, 1),
           "multiplicities: expected (D,)");
-  require(!weights || (weights->ndim() == 1 && extent(*weights, 0) == extent(spectra, 0)), "weights: expected (K,)");
+  const auto all = [](const Array<double>& array, auto holds) {
+    return std::all_of(array.data(), array.data() + array.size(), holds);
+  };
+  require(all(multiplicities, [](double m) { return std::isfinite(m) && m >= 0; }),
+          "multiplicities: expected finite values that are not negative");
+  require(all(spectra, [](double variance) { return std::isfinite(variance) && variance > 0; }),
+          "spectra: expected finite positive values");
   return {extent(spectra, 0), extent(spectra, 1), multiplicities.data(), spectra.data(),
-          weights ? weights->data() : nullptr};
+          checked_constants(constants, extent(spectra, 0))};
 }
 
 template <class T>
 py::tuple expect(const Array<T>& coefficients, const Array<double>& multiplicities, const Array<double>& spectra,
-                 const Array<double>& weights, const OptionalArray& sample_weight, int n_threads) {
-  const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, OptionalArray(weights));
+                 const Array<double>& constants, const OptionalArray& sample_weight, int n_threads) {
+  const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, constants);
   const std::size_t n = extent(coefficients, 0);
   require(!sample_weight || (sample_weight->ndim() == 1 && extent(*sample_weight, 0) == n),
           "sample_weight: expected (n,)");
@@ -39,8 +46,8 @@ py::tuple expect(const Array<T>& coefficients, const Array<double>& multipliciti
 
 template <class T>
 Array<T> log_density(const Array<T>& coefficients, const Array<double>& multiplicities, const Array<double>& spectra,
-                     int n_threads) {
-  const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, std::nullopt);
+                     const Array<double>& constants, int n_threads) {
+  const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, constants);
   const std::size_t n = extent(coefficients, 0);
   Array<T> out({n, mixture.n_components});
   const T* data = coefficients.data();
@@ -51,8 +58,8 @@ Array<T> log_density(const Array<T>& coefficients, const Array<double>& multipli
 
 template <class T>
 py::tuple posterior(const Array<T>& coefficients, const Array<double>& multiplicities, const Array<double>& spectra,
-                    const OptionalArray& weights, int n_threads) {
-  const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, weights);
+                    const Array<double>& constants, int n_threads) {
+  const spectral::Mixture mixture = checked_mixture(coefficients, multiplicities, spectra, constants);
   const std::size_t n = extent(coefficients, 0);
   Array<T> responsibilities({n, mixture.n_components});
   Array<T> log_probability(n);
@@ -67,10 +74,11 @@ template <class T>
 void bind_for(py::module_& module) {
   using namespace py::literals;
   const auto coefficients = py::arg("coefficients").noconvert();
-  module.def("spectral_expect", &expect<T>, coefficients, "multiplicities"_a, "spectra"_a, "weights"_a,
+  module.def("spectral_expect", &expect<T>, coefficients, "multiplicities"_a, "spectra"_a, "constants"_a,
              "sample_weight"_a, "n_threads"_a);
-  module.def("spectral_log_density", &log_density<T>, coefficients, "multiplicities"_a, "spectra"_a, "n_threads"_a);
-  module.def("spectral_posterior", &posterior<T>, coefficients, "multiplicities"_a, "spectra"_a, "weights"_a,
+  module.def("spectral_log_density", &log_density<T>, coefficients, "multiplicities"_a, "spectra"_a, "constants"_a,
+             "n_threads"_a);
+  module.def("spectral_posterior", &posterior<T>, coefficients, "multiplicities"_a, "spectra"_a, "constants"_a,
              "n_threads"_a);
 }
 

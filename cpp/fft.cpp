@@ -1,10 +1,16 @@
 #include "fft.hpp"
 
 #include <dlfcn.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <complex>
+#include <fstream>
 #include <functional>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <numeric>
@@ -15,12 +21,46 @@
 #include "aligned.hpp"
 #include "parallel.hpp"
 #include "simd.hpp"
+#include "sizes.hpp"
 
 namespace convgmm::fft {
 namespace {
 
 std::mutex planner_mutex;  // FFTW's planner is not thread-safe; executing a plan is
 std::string library_paths[2];
+
+// A handle of a copy of the library that nobody else has, or null. Who loads the file itself shares the planner with
+// pyfftw, which locks it with a mutex of its own and cleans it up at the interpreter's end.
+void* open_private_copy(const std::string& path) {
+#ifdef __linux__
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return nullptr;
+  // The descriptor stays open: the loader knows a library by its path, and a number used again would be taken for it.
+  const int descriptor = memfd_create("fftw", MFD_CLOEXEC);
+  if (descriptor < 0) return nullptr;
+  std::vector<char> bytes(std::size_t{1} << 16);
+  bool complete = true;
+  while (complete && (file.read(bytes.data(), static_cast<std::streamsize>(bytes.size())), file.gcount() > 0)) {
+    const auto count = static_cast<std::size_t>(file.gcount());
+    for (std::size_t written = 0; complete && written < count;) {
+      const ssize_t step = write(descriptor, bytes.data() + written, count - written);
+      complete = step > 0;
+      if (complete) written += static_cast<std::size_t>(step);
+    }
+  }
+  void* handle = nullptr;
+  if (complete && file.eof())
+    handle = dlopen(("/proc/self/fd/" + std::to_string(descriptor)).c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr) close(descriptor);
+  return handle;
+#else
+  (void)path;
+  return nullptr;
+#endif
+}
+
+// FFTW takes distances between transforms as int, and those of the output may be as large again.
+constexpr std::size_t kLargestPatch = std::size_t{std::numeric_limits<int>::max()} / 2;
 
 template <class T>
 constexpr int kPrecision = std::is_same_v<T, double> ? 1 : 0;
@@ -46,7 +86,8 @@ struct Library {
  private:
   explicit Library(const std::string& path) {
     if (path.empty()) throw std::runtime_error("no FFTW library has been named");
-    void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    void* handle = open_private_copy(path);
+    if (handle == nullptr) handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) throw std::runtime_error("cannot open FFTW: " + std::string(dlerror()));
     const std::string prefix = std::is_same_v<T, double> ? "fftw_" : "fftwf_";
     const auto find = [&](const char* name) {
@@ -64,6 +105,14 @@ std::size_t product(const Shape& shape) {
   return std::accumulate(shape.begin(), shape.end(), std::size_t{1}, std::multiplies<>());
 }
 
+// The squared coefficients of a patch, (D,): of each pair of conjugates one, and those that are their own.
+std::size_t distinct_frequencies(const Shape& shape) {
+  const std::size_t own = std::accumulate(shape.begin(), shape.end(), std::size_t{1}, [](std::size_t so_far, int size) {
+    return size % 2 == 0 ? 2 * so_far : so_far;
+  });
+  return product(shape) / 2 + own / 2 + (product(shape) % 2 + own % 2) / 2;
+}
+
 // Values in one row-major output of the real transform: the last axis keeps s_d / 2 + 1.
 std::size_t transform_size(const Shape& shape) {
   return product(shape) / static_cast<std::size_t>(shape.back()) * (static_cast<std::size_t>(shape.back()) / 2 + 1);
@@ -75,15 +124,28 @@ std::size_t batch_size(const Shape& shape) {
   return std::clamp<std::size_t>((std::size_t{1} << 16) / product(shape), 1, 64);
 }
 
-// Plans are made once per shape and kept for the life of the process. FFTW_ESTIMATE: other planners choose by
-// timing, so that results would differ between runs.
+// What is known of a shape, once for the life of the process. FFTW_ESTIMATE: other planners choose by timing, so that
+// results would differ between runs.
 template <class T>
-typename Library<T>::Plan plan(const Shape& shape) {
+struct Planned {
+  typename Library<T>::Plan plan;
+  typename Library<T>::Execute execute;
+  std::vector<HalfSpectrum::Run> runs;
+};
+
+template <class T>
+const Planned<T>& planned(const Shape& shape) {
   constexpr unsigned kEstimate = 1U << 6;
-  static std::map<Shape, typename Library<T>::Plan> plans;
+  static std::map<Shape, Planned<T>> known;  // its values never move
+  {
+    const std::lock_guard<std::mutex> lock(planner_mutex);
+    const auto found = known.find(shape);
+    if (found != known.end()) return found->second;
+  }
+  std::vector<HalfSpectrum::Run> runs = half_spectrum(shape).runs;
   const std::lock_guard<std::mutex> lock(planner_mutex);
-  const auto known = plans.find(shape);
-  if (known != plans.end()) return known->second;
+  const auto found = known.find(shape);
+  if (found != known.end()) return found->second;
   const Library<T>& library = Library<T>::get();
   const std::size_t batch = batch_size(shape);
   AlignedBuffer<T> in(batch * product(shape));
@@ -92,11 +154,21 @@ typename Library<T>::Plan plan(const Shape& shape) {
                                  nullptr, 1, static_cast<int>(product(shape)), out.data(), nullptr, 1,
                                  static_cast<int>(transform_size(shape)), kEstimate);
   if (made == nullptr) throw std::runtime_error("FFTW cannot plan a transform of this shape");
-  plans.emplace(shape, made);
-  return made;
+  return known.emplace(shape, Planned<T>{made, library.execute, std::move(runs)}).first->second;
 }
 
 }  // namespace
+
+void check(const Shape& shape) {
+  if (shape.empty()) throw std::invalid_argument("shape: at least one axis is needed");
+  std::size_t size = 1;
+  for (const int length : shape) {
+    if (length <= 0) throw std::invalid_argument("shape: every axis must be positive");
+    size = checked_product({size, static_cast<std::size_t>(length)}, kLargestPatch);
+  }
+}
+
+Sizes sizes(const Shape& shape) { return {product(shape), distinct_frequencies(shape)}; }
 
 HalfSpectrum half_spectrum(const Shape& shape) {
   const std::size_t rank = shape.size();
@@ -153,18 +225,14 @@ void squared_coefficients(const T* patches, std::size_t n, const Shape& shape, b
   const std::size_t size = product(shape);
   const std::size_t transformed = transform_size(shape);
   const std::size_t batch = batch_size(shape);
-  HalfSpectrum half = half_spectrum(shape);
-  std::size_t width = half.multiplicities.size();
+  const std::size_t width = distinct_frequencies(shape) - (remove_mean ? 1 : 0);
+  if (n == 0) return;
+  const Planned<T>& known = planned<T>(shape);
+  std::vector<HalfSpectrum::Run> runs = known.runs;
   if (remove_mean) {  // ω = 0 is the first value of the first run
-    --width;
-    ++half.runs.front().source;
-    --half.runs.front().length;
+    ++runs.front().source;
+    --runs.front().length;
   }
-  const typename Library<T>::Plan planned = plan<T>(shape);
-  const auto execute = [] {
-    const std::lock_guard<std::mutex> lock(planner_mutex);
-    return Library<T>::get().execute;
-  }();
   const T scale = T{1} / static_cast<T>(size);  // unitary: X / √n
 
   struct Scratch {
@@ -177,7 +245,7 @@ void squared_coefficients(const T* patches, std::size_t n, const Shape& shape, b
     return scratch;
   };
   parallel::chunks(
-      n, parallel::chunk_size(n, batch), n_threads, make_scratch,
+      n, parallel::even_chunk(n, batch), n_threads, make_scratch,
       [&](Scratch& scratch, std::size_t begin, std::size_t end) {
         for (std::size_t first = begin; first < end; first += batch) {
           const std::size_t count = std::min(batch, end - first);
@@ -189,10 +257,10 @@ void squared_coefficients(const T* patches, std::size_t n, const Shape& shape, b
               for (std::size_t j = 0; j < size; ++j) patch[j] -= mean;
             }
           }
-          execute(planned, scratch.in.data(), scratch.out.data());
+          known.execute(known.plan, scratch.in.data(), scratch.out.data());
           for (std::size_t i = 0; i < count; ++i) {
             T* row = out + (first + i) * width;
-            for (const HalfSpectrum::Run& run : half.runs) {
+            for (const HalfSpectrum::Run& run : runs) {
               const auto* source = reinterpret_cast<const T*>(scratch.out.data() + i * transformed + run.source);
               for (std::size_t j = 0; j < run.length; ++j)
                 row[j] = (source[2 * j] * source[2 * j] + source[2 * j + 1] * source[2 * j + 1]) * scale;

@@ -20,6 +20,16 @@ struct HalfSpectrum {
   std::vector<Run> runs;
 };
 
+// Throws an exception that says what is wrong with a shape: no axis, one that is not positive, or too many values.
+void check(const Shape& shape);
+
+// How many values a patch has, and its half spectrum.
+struct Sizes {
+  std::size_t values;       // Π s_i
+  std::size_t frequencies;  // D
+};
+Sizes sizes(const Shape& shape);
+
 HalfSpectrum half_spectrum(const Shape& shape);
 
 // Names the two shared libraries (single and double precision); they are opened at the first transform.

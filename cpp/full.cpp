@@ -6,12 +6,12 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
-#include <numbers>
 #include <numeric>
 
 #include "full_products.hpp"
 #include "parallel.hpp"
 #include "posterior.hpp"
+#include "sizes.hpp"
 
 namespace convgmm::full {
 namespace {
@@ -45,21 +45,20 @@ template <class T>
 struct Prepared {
   const Mixture<T>& mixture;
   std::size_t whitener_size;
+  double offset;             // the largest constant
   std::vector<T> means;      // (K, D)
-  std::vector<T> constants;  // (K,) log π_k + Σ log W_k,ii − ½ D log 2π
+  std::vector<T> constants;  // (K,) less the offset
 
   explicit Prepared(const Mixture<T>& mixture_)
       : mixture(mixture_),
         whitener_size(packed_size(mixture_.n_features)),
+        offset(*std::max_element(mixture_.constants, mixture_.constants + mixture_.n_components)),
         means(mixture_.n_components * mixture_.n_features),
         constants(mixture_.n_components) {
     std::transform(mixture.means, mixture.means + means.size(), means.begin(),
                    [](double mean) { return static_cast<T>(mean); });
-    for (std::size_t k = 0; k < mixture.n_components; ++k) {
-      const double log_weight = mixture.weights != nullptr ? std::log(mixture.weights[k]) : 0.0;
-      constants[k] = static_cast<T>(log_weight + mixture.log_diagonal[k] -
-                                    0.5 * static_cast<double>(mixture.n_features) * std::log(2 * std::numbers::pi));
-    }
+    std::transform(mixture.constants, mixture.constants + constants.size(), constants.begin(),
+                   [&](double constant) { return static_cast<T>(constant - offset); });
   }
 
   const T* whitener(std::size_t k) const { return mixture.whiteners + k * whitener_size; }
@@ -111,18 +110,24 @@ class Walker {
     std::copy(winner_.begin(), winner_.end(), winners);
   }
 
-  // log π_k + log p(x|k) of a sample, after the walk; −inf where dropped.
+  // log π_k + log p(x|k) of a sample less the offset, after the walk; −inf where dropped.
   T joint(std::size_t sample, std::size_t component) const {
     return prepared_.constants[component] - T{0.5} * partial_[component * stride_ + sample];
   }
 
-  // Hands the samples `begin`, … to a group, up to its size, and has it exponentiated; `first` is the number of the
-  // chunk's first sample. Returns how many samples the group holds.
-  std::size_t fill(std::size_t begin, std::size_t first, SampleGroup<T>& group) const {
+  // log π_k + log p(x|k) of a sample, after a walk that drops nothing.
+  T log_density(std::size_t sample, std::size_t component) const {
+    return static_cast<T>(prepared_.mixture.constants[component] -
+                          0.5 * static_cast<double>(partial_[component * stride_ + sample]));
+  }
+
+  // Hands the samples `begin`, … to a group, up to its size, and has it exponentiated. Returns how many it holds.
+  std::size_t fill(std::size_t begin, SampleGroup<T>& group) const {
+    group.set_offset(prepared_.offset);
     for (std::size_t k = 0; k < K_; ++k)
       group.set(k, prepared_.constants[k] - T{0.5} * simd::load(partial_.data() + k * stride_ + begin));
     const std::size_t n = std::min(SampleGroup<T>::kSize, count_ - begin);
-    group.exponentiate(n, first + begin);
+    group.exponentiate(n);
     return n;
   }
 
@@ -322,7 +327,7 @@ std::vector<std::size_t> plan_stages(const T* samples, std::size_t n, const Prep
   const std::size_t K = prepared.mixture.n_components;
   // Where a pair costs no more than finding out whether it survives, all are evaluated.
   constexpr std::size_t kLeastRows = 16;
-  if (K < 2 || D < 2 * kLeastRows) return {D};
+  if (n == 0 || K < 2 || D < 2 * kLeastRows) return {D};
   std::vector<std::size_t> sizes;
   for (double q = kLeastRows; q < static_cast<double>(D); q *= 1.42) sizes.push_back(static_cast<std::size_t>(q));
   sizes.push_back(D);
@@ -477,7 +482,10 @@ void symmetrize(const Statistics& statistics, std::size_t K, std::size_t D, int 
 
 }  // namespace
 
-std::size_t packed_size(std::size_t n_features) { return PackedTriangle::size(n_features); }
+std::size_t packed_size(std::size_t n_features) {
+  checked_product({n_features, n_features + 2 * kTileRows});  // more than it uses
+  return PackedTriangle::size(n_features);
+}
 
 template <class T>
 void transpose_whiteners(const T* whiteners, std::size_t n_components, std::size_t n_features, int n_threads,
@@ -569,7 +577,8 @@ void expect(const T* samples, std::size_t n, const double* sample_weight, const 
           const std::size_t first = start + begin;
           local.walker.run(samples + first * D, end - begin, winners + first);
           for (std::size_t i = 0; i < end - begin; i += SampleGroup<T>::kSize) {
-            const std::size_t n_group = local.walker.fill(i, first, local.group);
+            const std::size_t n_group = local.walker.fill(i, local.group);
+            local.group.require_density(first + i);
             local.own.sums.log_likelihood +=
                 local.kept.add(local.group, static_cast<std::uint32_t>(i), n_group,
                                sample_weight != nullptr ? sample_weight + first + i : nullptr);
@@ -632,7 +641,7 @@ void log_density(const T* samples, std::size_t n, const Mixture<T>& mixture, int
   for_walks(samples, n, Prepared<T>(mixture), {mixture.n_features}, n_threads,
             [&](const Walker<T>& walker, std::size_t begin, std::size_t end) {
               for (std::size_t i = 0; i < end - begin; ++i)
-                for (std::size_t k = 0; k < K; ++k) out[(begin + i) * K + k] = walker.joint(i, k);
+                for (std::size_t k = 0; k < K; ++k) out[(begin + i) * K + k] = walker.log_density(i, k);
             });
 }
 
@@ -646,7 +655,7 @@ void posterior(const T* samples, std::size_t n, const Mixture<T>& mixture, int n
   for_walks(samples, n, prepared, stages, n_threads, [&](const Walker<T>& walker, std::size_t begin, std::size_t end) {
     SampleGroup<T> group(K);
     for (std::size_t i = 0; i < end - begin; i += SampleGroup<T>::kSize) {
-      const std::size_t n_group = walker.fill(i, begin, group);
+      const std::size_t n_group = walker.fill(i, group);
       group.write(n_group, K, responsibilities + (begin + i) * K, log_probability + begin + i);
     }
   });

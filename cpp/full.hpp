@@ -17,12 +17,11 @@ namespace convgmm::full {
 // A mixture in the form that densities are computed from.
 template <class T>
 struct Mixture {
-  std::size_t n_components;    // K
-  std::size_t n_features;      // D
-  const double* weights;       // (K,), or null for unweighted densities
-  const double* means;         // (K, D)
-  const double* log_diagonal;  // (K,) Σ_i log W_k,ii
-  const T* whiteners;          // (K, packed_size(D)) lower triangles W_k, packed
+  std::size_t n_components;  // K
+  std::size_t n_features;    // D
+  const double* means;       // (K, D)
+  const double* constants;   // (K,) log π_k + Σ_i log W_k,ii − ½ D log 2π; −inf for a weight of 0
+  const T* whiteners;        // (K, packed_size(D)) lower triangles W_k, packed
 };
 
 // What EM needs from data, in the caller's memory, which holds zeros: K matrices are too large to be copied unseen.
@@ -55,7 +54,7 @@ void transpose_whiteners(const T* whiteners, std::size_t n_components, std::size
 
 // One E-step and the sums of the M-step. `winners` (n,) holds each sample's likeliest component, or −1 where it is not
 // known, and is brought up to date. `stages` are ascending numbers of rows that end with D; none: chosen from the
-// survival of a few samples; {D} alone: dense.
+// survival of a few samples; {D} alone: dense. Throws NoDensity.
 template <class T>
 void expect(const T* samples, std::size_t n, const double* sample_weight, const Mixture<T>& mixture,
             std::vector<std::size_t> stages, int n_threads, std::int32_t* winners, Walk& walk, Statistics& statistics);
@@ -67,11 +66,11 @@ void moments(const T* samples, std::size_t n_features, const std::int64_t* offse
              const double* responsibilities, std::size_t n_components, const double* means, int n_threads,
              Statistics& statistics);
 
-// log p(x|k) of all components into (n, K), in full.
+// log π_k + log p(x|k) of all components into (n, K), in full.
 template <class T>
 void log_density(const T* samples, std::size_t n, const Mixture<T>& mixture, int n_threads, T* out);
 
-// γ_nk into (n, K), 0 where it cannot be seen, and log p(x) into (n,).
+// γ_nk into (n, K), 0 where it cannot be seen, and log p(x) into (n,); NaN for a sample without density.
 template <class T>
 void posterior(const T* samples, std::size_t n, const Mixture<T>& mixture, int n_threads, T* responsibilities,
                T* log_probability);

@@ -2,6 +2,10 @@
 //
 // Joint values a_k = log π_k + log p(x|k) of a sample become
 //     log p(x) = max_k a_k + log Σ_k exp(a_k − max),    γ_k = exp(a_k − max) / Σ_j exp(a_j − max).
+//
+// Of large patches both log-normalisers and distances are in the ten thousands, where float32 shows no more than a
+// thousandth, while γ follows from their differences. So joint values come relative to an offset that is known in
+// float64, and log p(x) is the offset and the rest.
 #pragma once
 
 #include <algorithm>
@@ -24,10 +28,11 @@ inline constexpr T kLeastResponsibility = sizeof(T) == 4 ? T(1e-7) : T(1e-15);
 
 // Thrown for a sample whose density under every component is beyond the number format.
 struct NoDensity : std::domain_error {
-  explicit NoDensity(std::size_t sample)
-      : std::domain_error("sample " + std::to_string(sample) +
-                          " has no finite log-density under any component: it is too far from the model for this "
-                          "dtype; pass float64, or look for an outlier") {}
+  explicit NoDensity(std::size_t number)
+      : std::domain_error("sample " + std::to_string(number) + " has no finite log-density under any component"),
+        sample(number) {}
+
+  std::size_t sample;
 };
 
 // The joint values of as many samples as a vector has lanes, component by component, so that sums over components need
@@ -54,9 +59,12 @@ class SampleGroup {
     }
   }
 
-  // Replaces every value by exp(a_k − max). Throws NoDensity for the first of the `count` samples from `first` on that
-  // has no density; lanes from `count` on may hold anything.
-  void exponentiate(std::size_t count, std::size_t first) {
+  // What the joint values are relative to: for all samples, or for one.
+  void set_offset(double offset) { std::fill(offsets_, offsets_ + kSize, offset); }
+  void set_offset(std::size_t lane, double offset) { offsets_[lane] = offset; }
+
+  // Replaces every value by exp(a_k − max). Lanes from `count` on may hold anything.
+  void exponentiate(std::size_t count) {
     using namespace simd;
     largest_ = Vec<T>{} - std::numeric_limits<T>::infinity();
     for (std::size_t k = 0; k < width_; ++k) largest_ = maximum<T>(largest_, exponential(k));
@@ -66,23 +74,32 @@ class SampleGroup {
       store(at(k), e);
       total_ += e;
     }
-    const std::uint32_t lacking =
-        first_lanes<T>(count) & ~mask_of<T>((largest_ > std::numeric_limits<T>::lowest()) & (total_ >= T{1}));
-    if (lacking != 0) throw NoDensity(first + static_cast<std::size_t>(__builtin_ctz(lacking)));
+    lacking_ = first_lanes<T>(count) & ~mask_of<T>((largest_ > std::numeric_limits<T>::lowest()) & (total_ >= T{1}));
   }
 
-  // Writes γ of the first `count` samples to (count, K) and log p(x) to (count,).
+  // Throws NoDensity for the first sample that has no density; lane 0 is the sample numbered `first`.
+  void require_density(std::size_t first) const {
+    if (lacking_ != 0) throw NoDensity(first + static_cast<std::size_t>(__builtin_ctz(lacking_)));
+  }
+
+  // Writes γ of the first `count` samples to (count, K) and log p(x) to (count,); NaN for a sample without density.
   void write(std::size_t count, std::size_t n_components, T* responsibilities, T* log_probabilities) const {
-    const simd::Vec<T> log_p = log_probability();
-    const simd::Vec<T> inverse = T{1} / total_;
-    for (std::size_t i = 0; i < count; ++i) log_probabilities[i] = log_p[i];
+    const simd::Vec<T> log_p = relative_log_probability();
+    simd::Vec<T> inverse = T{1} / total_;
+    for (std::size_t i = 0; i < count; ++i) {
+      const bool lacks = (lacking_ >> i & 1) != 0;
+      if (lacks) inverse[i] = std::numeric_limits<T>::quiet_NaN();
+      log_probabilities[i] = lacks ? inverse[i] : static_cast<T>(offsets_[i] + static_cast<double>(log_p[i]));
+    }
     for (std::size_t k = 0; k < n_components; ++k) {
       const simd::Vec<T> gamma = exponential(k) * inverse;
       for (std::size_t i = 0; i < count; ++i) responsibilities[i * n_components + k] = gamma[i];
     }
   }
 
-  simd::Vec<T> log_probability() const { return largest_ + simd::log_positive<T>(total_); }
+  // log p(x) less the offset.
+  simd::Vec<T> relative_log_probability() const { return largest_ + simd::log_positive<T>(total_); }
+  double offset(std::size_t lane) const { return offsets_[lane]; }
   simd::Vec<T> total() const { return total_; }
   simd::Vec<T> exponential(std::size_t component) const { return simd::load(values_.data() + component * kSize); }
 
@@ -91,7 +108,9 @@ class SampleGroup {
 
   std::size_t width_;
   AlignedBuffer<T> values_;  // (width, kSize)
+  double offsets_[kSize] = {};
   simd::Vec<T> largest_{}, total_{};
+  std::uint32_t lacking_ = 0;  // bit i: sample i has no density
 };
 
 // The samples of a block that each component keeps, with their responsibilities times their weights.
@@ -114,13 +133,13 @@ class Kept {
   // weight of 0 leaves a sample out. Returns Σ w log p(x).
   double add(const SampleGroup<T>& group, std::uint32_t first, std::size_t count, const double* sample_weight) {
     using namespace simd;
-    const Vec<T> log_probability = group.log_probability();
+    const Vec<T> log_probability = group.relative_log_probability();
     Vec<T> weight{};
     double log_likelihood = 0;
     for (std::size_t i = 0; i < count; ++i) {
       const double w = sample_weight != nullptr ? sample_weight[i] : 1.0;
       weight[i] = static_cast<T>(w);
-      log_likelihood += w * static_cast<double>(log_probability[i]);
+      log_likelihood += w * (group.offset(i) + static_cast<double>(log_probability[i]));
     }
     const Vec<T> least = group.total() * kLeastResponsibility<T>;
     Vec<T> kept_total{};

@@ -1,15 +1,14 @@
 #include "spectral.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <functional>
 #include <limits>
-#include <numbers>
 
 #include "aligned.hpp"
+#include "packed_matrix.hpp"
 #include "parallel.hpp"
 #include "posterior.hpp"
 #include "simd.hpp"
-#include "tile.hpp"
 
 namespace convgmm::spectral {
 namespace {
@@ -23,89 +22,53 @@ using simd::Vec;
 constexpr std::size_t kBlock = 128;
 // Samples whose power is summed in the data's type before it is added to the float64 sums.
 constexpr std::size_t kFlush = 2048;
-// Coefficients of one tile that stay in the first-level cache together with the tile's share of the parameters.
-constexpr std::size_t kCoefficientTile = 256;
-// Accumulators of the inner kernel: kRows samples × kColumns vectors of components fill the register file.
-constexpr std::size_t kRows = simd::kRegisters == 32 ? 8 : 6;
-constexpr std::size_t kColumns = 2;
-
-// The mixture in the form that the kernel reads: −½ m/S by tiles of components, each (D, tile), and the constants
-// log π_k − ½ Σ m (log S + log 2π). Components are padded to whole vectors with a constant of −inf.
+// The mixture in the form that the kernel reads: −½ m/S by tiles of components, and the constants less the largest one.
+// Components are padded to whole vectors with a constant of −inf.
 template <class T>
 struct Packed {
-  std::size_t width;  // padded K
   std::size_t D;
-  AlignedBuffer<T> precision;  // tiles of up to kColumns vectors, each (D, tile width)
-  AlignedBuffer<T> constant;   // (width,)
+  PackedMatrix<T> precision;             // (D, K)
+  double offset;                         // the largest constant
+  AlignedBuffer<T> constant;             // (width,) less the offset
+  AlignedBuffer<double> exact_constant;  // the same in float64
 
   explicit Packed(const Mixture& mixture)
-      : width(simd::round_up(mixture.n_components, kLanes<T>)),
-        D(mixture.n_coefficients),
-        precision(width * D),
-        constant(width) {
-    std::fill(precision.begin(), precision.end(), T{0});
-    std::fill(constant.begin(), constant.end(), -std::numeric_limits<T>::infinity());
+      : D(mixture.n_coefficients),
+        precision(mixture.n_coefficients, mixture.n_components),
+        offset(*std::max_element(mixture.constants, mixture.constants + mixture.n_components)),
+        constant(precision.width()),
+        exact_constant(precision.width()) {
+    std::fill(exact_constant.begin(), exact_constant.end(), -std::numeric_limits<double>::infinity());
     for (std::size_t k = 0; k < mixture.n_components; ++k) {
-      const std::size_t tile = k / tile_width();
-      T* column = precision.data() + tile * tile_width() * D + k % tile_width();
-      const std::size_t stride = width_of(tile);
-      double log_normaliser = 0;
-      for (std::size_t d = 0; d < D; ++d) {
-        const double variance = mixture.spectra[k * D + d];
-        const double m = mixture.multiplicities[d];
-        column[d * stride] = static_cast<T>(-0.5 * m / variance);
-        log_normaliser += m * (std::log(variance) + std::log(2 * std::numbers::pi));
-      }
-      const double log_weight = mixture.weights != nullptr ? std::log(mixture.weights[k]) : 0.0;
-      constant[k] = static_cast<T>(log_weight - 0.5 * log_normaliser);
+      exact_constant[k] = mixture.constants[k] - offset;
+      for (std::size_t d = 0; d < D; ++d)
+        precision.at(d, k) = static_cast<T>(-0.5 * mixture.multiplicities[d] / mixture.spectra[k * D + d]);
     }
+    std::transform(exact_constant.begin(), exact_constant.end(), constant.begin(),
+                   [](double value) { return static_cast<T>(value); });
   }
 
-  static constexpr std::size_t tile_width() { return kColumns * kLanes<T>; }
-  std::size_t n_tiles() const { return (width + tile_width() - 1) / tile_width(); }
-  std::size_t width_of(std::size_t tile) const { return std::min(tile_width(), width - tile * tile_width()); }
+  std::size_t width() const { return precision.width(); }
+
+  // Do sums over so many coefficients need float64 between tiles? In float32, with two close components,
+  // responsibilities are otherwise wrong by 1.4e-3 for 64×64 patches, and by 2.6e-2 for 32×32×32.
+  bool is_wide() const { return sizeof(T) == 4 && D > PackedMatrix<T>::kDepthTile; }
+
+  // Coefficients that are summed in T: fewer of many, whose roundings add up.
+  std::size_t depth_tile() const {
+    return is_wide() && D > 4 * kExactDepth ? kExactDepth : PackedMatrix<T>::kDepthTile;
+  }
+
+ private:
+  static constexpr std::size_t kExactDepth = 64;
 };
 
-// out[i][k] (+)= Σ_d P[i][d] A[d][k] for `Rows` samples and `Columns` vectors of components. Beside Eigen 3.4.1, in
-// blocks of 128 samples, float32 at x86-64-v4, one thread of two Zen 5 cores, 2026-11: 224 GFLOP/s to 149 with 130
-// coefficients and 32 components, 225 to 191 with 256; at x86-64-v3 114 to 90 and 111 to 103; float64 112 to 77.
-// `begin` says that the sum starts here; otherwise it continues what stands in `out`.
-template <class T, std::size_t Rows, std::size_t Columns>
-inline void accumulate_distances(const T* P, std::size_t P_stride, const T* A, std::size_t n_coefficients, bool begin,
-                                 T* out, std::size_t out_stride) {
-  Vec<T> sum[Rows][Columns] = {};
-  if (!begin)
-    for (std::size_t i = 0; i < Rows; ++i)
-      for (std::size_t c = 0; c < Columns; ++c) sum[i][c] = load(out + i * out_stride + c * kLanes<T>);
-  simd::multiply_add<T>(P, P_stride, 1, A, Columns * kLanes<T>, n_coefficients, sum);
-  for (std::size_t i = 0; i < Rows; ++i)
-    for (std::size_t c = 0; c < Columns; ++c) store(out + i * out_stride + c * kLanes<T>, sum[i][c]);
-}
-
-template <class T, std::size_t Columns>
-void tile_distances(const T* P, std::size_t count, std::size_t D, const T* A, T* out, std::size_t out_stride) {
-  for (std::size_t d = 0; d < D; d += kCoefficientTile) {
-    const std::size_t depth = std::min(kCoefficientTile, D - d);
-    const T* a = A + d * Columns * kLanes<T>;
-    std::size_t i = 0;
-    for (; i + kRows <= count; i += kRows)
-      accumulate_distances<T, kRows, Columns>(P + i * D + d, D, a, depth, d == 0, out + i * out_stride, out_stride);
-    for (; i < count; ++i)
-      accumulate_distances<T, 1, Columns>(P + i * D + d, D, a, depth, d == 0, out + i * out_stride, out_stride);
-  }
-}
-
 // −½ Σ m P / S of `count` samples into (count, width): joint values without their constants.
-template <class T>
-void distances(const T* P, std::size_t count, const Packed<T>& mixture, T* out) {
-  for (std::size_t tile = 0; tile < mixture.n_tiles(); ++tile) {
-    const std::size_t offset = tile * Packed<T>::tile_width();
-    const T* A = mixture.precision.data() + offset * mixture.D;
-    if (mixture.width_of(tile) == Packed<T>::tile_width())
-      tile_distances<T, kColumns>(P, count, mixture.D, A, out + offset, mixture.width);
-    else
-      tile_distances<T, 1>(P, count, mixture.D, A, out + offset, mixture.width);
-  }
+template <class T, class Out>
+void distances(const T* P, std::size_t count, const Packed<T>& mixture, Out* out) {
+  const std::size_t tile = mixture.depth_tile();
+  for (std::size_t d = 0; d < mixture.D; d += tile)
+    mixture.precision.multiply(P + d, mixture.D, count, d, std::min(tile, mixture.D - d), d == 0, out);
 }
 
 // Σ γ P over samples in T, for every component: (K, vectors) that are added to float64 sums now and then. The last
@@ -178,24 +141,60 @@ class PowerSums {
 // What one thread works with: a block's joint values, and one group of its samples after the other.
 template <class T>
 struct Scratch {
-  AlignedBuffer<T> joint;  // (kBlock, width)
+  AlignedBuffer<T> joint;       // (kBlock, width), or one group's where there are sums in float64
+  AlignedBuffer<double> exact;  // (kBlock, width), or none
+  AlignedBuffer<T> zero;        // (width,)
   SampleGroup<T> group;
 
-  explicit Scratch(std::size_t width) : joint(kBlock * width), group(width) {
-    std::fill(joint.begin(), joint.end(), T{0});  // rows beyond the last sample are computed with, and not used
+  explicit Scratch(const Packed<T>& mixture)
+      : joint((mixture.is_wide() ? SampleGroup<T>::kSize : kBlock) * mixture.width()),
+        exact(mixture.is_wide() ? kBlock * mixture.width() : 0),
+        zero(mixture.width()),
+        group(mixture.width()) {
+    // Rows beyond the last sample are computed with, and not used.
+    std::fill(joint.begin(), joint.end(), T{0});
+    std::fill(exact.begin(), exact.end(), 0.0);
+    std::fill(zero.begin(), zero.end(), T{0});
   }
 };
+
+// The joint values of a group of samples, from rows (kSize, width) that lack their constants, less the largest of each.
+template <class T>
+void set_exact_rows(const double* rows, const Packed<T>& mixture, Scratch<T>& scratch) {
+  const std::size_t width = mixture.width();
+  for (std::size_t i = 0; i < SampleGroup<T>::kSize; ++i) {
+    const double* row = rows + i * width;
+    T* relative = scratch.joint.data() + i * width;
+    simd::Vec<double> largest = simd::Vec<double>{} - std::numeric_limits<double>::infinity();
+    for (std::size_t k = 0; k < width; k += kLanes<double>)
+      largest = simd::maximum<double>(largest, load(row + k) + load(mixture.exact_constant.data() + k));
+    const double most = simd::reduce<double>(largest, [](double a, double b) { return a > b ? a : b; });
+    for (std::size_t k = 0; k < width; ++k) relative[k] = static_cast<T>(row[k] + mixture.exact_constant[k] - most);
+    scratch.group.set_offset(i, mixture.offset + most);
+  }
+  scratch.group.set_rows(scratch.joint.data(), scratch.zero.data());
+}
 
 // Calls use(group, begin, count) for the samples begin, …, begin + count − 1 of each group in [first, end).
 template <class T, class Use>
 void for_groups(const T* coefficients, std::size_t first, std::size_t end, const Packed<T>& mixture,
                 Scratch<T>& scratch, Use use) {
   constexpr std::size_t kSize = SampleGroup<T>::kSize;
-  distances(coefficients + first * mixture.D, end - first, mixture, scratch.joint.data());
+  const bool wide = mixture.is_wide();
+  const T* P = coefficients + first * mixture.D;
+  if (wide)
+    distances(P, end - first, mixture, scratch.exact.data());
+  else
+    distances(P, end - first, mixture, scratch.joint.data());
+  scratch.group.set_offset(mixture.offset);
   for (std::size_t begin = first; begin < end; begin += kSize) {
     const std::size_t count = std::min(kSize, end - begin);
-    scratch.group.set_rows(scratch.joint.data() + (begin - first) * mixture.width, mixture.constant.data());
-    scratch.group.exponentiate(count, begin);
+    const std::size_t place = (begin - first) * mixture.width();
+    if (wide)
+      set_exact_rows(scratch.exact.data() + place, mixture, scratch);
+    else
+      scratch.group.set_rows(scratch.joint.data() + place, mixture.constant.data());
+    scratch.group.exponentiate(count);
     use(scratch.group, begin, count);
   }
 }
@@ -204,7 +203,7 @@ void for_groups(const T* coefficients, std::size_t first, std::size_t end, const
 template <class T, class Work>
 void for_blocks(std::size_t n, const Packed<T>& mixture, int n_threads, Work work) {
   parallel::chunks(
-      n, parallel::chunk_size(n, kBlock), n_threads, [&] { return Scratch<T>(mixture.width); },
+      n, parallel::even_chunk(n, kBlock), n_threads, [&] { return Scratch<T>(mixture); },
       [&](Scratch<T>& scratch, std::size_t begin, std::size_t end) {
         for (std::size_t first = begin; first < end; first += kBlock)
           work(scratch, first, std::min(first + kBlock, end));
@@ -239,10 +238,11 @@ Statistics expect(const T* coefficients, std::size_t n, const double* sample_wei
     PowerSums<T> sums;
     Statistics statistics;
   };
+  checked_product({K, D, sizeof(double)});
   Statistics total(K, D);
   parallel::ordered_chunks(
-      n, parallel::chunk_size(n, kBlock), n_threads,
-      [&] { return Local{Scratch<T>(packed.width), Kept<T>(K, kBlock), PowerSums<T>(K, D), Statistics(K, D)}; },
+      n, parallel::even_chunk(n, kBlock), n_threads,
+      [&] { return Local{Scratch<T>(packed), Kept<T>(K, kBlock), PowerSums<T>(K, D), Statistics(K, D)}; },
       [&](Local& local, std::size_t begin, std::size_t end) {
         Statistics& statistics = local.statistics;
         statistics.clear();
@@ -252,6 +252,7 @@ Statistics expect(const T* coefficients, std::size_t n, const double* sample_wei
           local.kept.clear();
           for_groups(coefficients, first, block_end, packed, local.scratch,
                      [&](const SampleGroup<T>& group, std::size_t sample, std::size_t count) {
+                       group.require_density(sample);
                        statistics.log_likelihood +=
                            local.kept.add(group, static_cast<std::uint32_t>(sample - first), count,
                                           sample_weight != nullptr ? sample_weight + sample : nullptr);
@@ -278,11 +279,18 @@ template <class T>
 void log_density(const T* coefficients, std::size_t n, const Mixture& mixture, int n_threads, T* out) {
   const Packed<T> packed(mixture);
   const std::size_t K = mixture.n_components;
-  for_blocks<T>(n, packed, n_threads, [&](Scratch<T>& scratch, std::size_t first, std::size_t end) {
-    distances(coefficients + first * packed.D, end - first, packed, scratch.joint.data());
+  const auto finish = [&](const auto* joint, std::size_t first, std::size_t end) {
     for (std::size_t i = 0; i < end - first; ++i)
       for (std::size_t k = 0; k < K; ++k)
-        out[(first + i) * K + k] = scratch.joint[i * packed.width + k] + packed.constant[k];
+        out[(first + i) * K + k] =
+            static_cast<T>(mixture.constants[k] + static_cast<double>(joint[i * packed.width() + k]));
+  };
+  for_blocks<T>(n, packed, n_threads, [&](Scratch<T>& scratch, std::size_t first, std::size_t end) {
+    const auto fill = [&](auto* joint) {
+      distances(coefficients + first * packed.D, end - first, packed, joint);
+      finish(joint, first, end);
+    };
+    packed.is_wide() ? fill(scratch.exact.data()) : fill(scratch.joint.data());
   });
 }
 

@@ -2,6 +2,9 @@
 //
 //     log p(x|k) = −½ Σ_ω m(ω) [ P(ω) / S_k(ω) + log S_k(ω) + log 2π ]
 //
+// What does not depend on x comes from the caller as one constant a component, so that weights, temperatures and
+// normalisers are his.
+//
 // The core sees squared coefficients P (n, D), multiplicities m (D,) and variances S (K, D), and never asks which
 // basis made them.
 #pragma once
@@ -17,7 +20,7 @@ struct Mixture {
   std::size_t n_coefficients;    // D
   const double* multiplicities;  // (D,)
   const double* spectra;         // (K, D), positive
-  const double* weights;         // (K,), or null for unweighted densities
+  const double* constants;       // (K,) log π_k − ½ Σ m (log S_k + log 2π); −inf for a weight of 0
 };
 
 // What EM needs from data; its size does not depend on the number of samples.
@@ -32,16 +35,16 @@ struct Statistics {
   Statistics& operator+=(const Statistics& other);
 };
 
-// One pass: the E-step's responsibilities and the M-step's sums. `sample_weight` is (n,) or null.
+// One pass: the E-step's responsibilities and the M-step's sums. `sample_weight` is (n,) or null. Throws NoDensity.
 template <class T>
 Statistics expect(const T* coefficients, std::size_t n, const double* sample_weight, const Mixture& mixture,
                   int n_threads);
 
-// log p(x|k) into (n, K).
+// log π_k + log p(x|k) into (n, K).
 template <class T>
 void log_density(const T* coefficients, std::size_t n, const Mixture& mixture, int n_threads, T* out);
 
-// γ_nk into (n, K) and log p(x) into (n,).
+// γ_nk into (n, K) and log p(x) into (n,); NaN for a sample without density.
 template <class T>
 void posterior(const T* coefficients, std::size_t n, const Mixture& mixture, int n_threads, T* responsibilities,
                T* log_probability);
