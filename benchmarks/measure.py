@@ -3,13 +3,13 @@
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
-from machine import available_memory, load_average
+from machine import available_memory, forced_kernels, load_average
 from timing import Timing, alternate, duration
 from workers import Pool, TaskError, Worker
 
@@ -35,6 +35,14 @@ class Candidate:
     process : str or None
         Which process it lives in, the name's own by default. No two candidates of a group share one; those of
         different groups may, which saves starting it, if they ask for the same level.
+    blas : bool
+        Whether its time depends on the kernels of a BLAS library. If the environment forces some, it is measured with
+        those, too, and the better time counts.
+    forced : bool
+        Whether this is the one with the kernels that the environment forces.
+    held : tuple of 2 floats
+        Arrays as large as the samples, and values for each sample and component, that it holds at its peak: arrays and
+        temporaries of an iteration or of a transform, counted on the safe side.
     """
 
     name: str
@@ -43,16 +51,80 @@ class Candidate:
     level: str | None = None
     needs: str | None = None
     process: str | None = None
+    blas: bool = False
+    forced: bool = False
+    held: tuple[float, float] = (0, 0)
+
+    def with_kernels(self) -> list["Candidate"]:
+        """Return it with the kernels that its libraries choose, and with those that the environment forces if any."""
+        if not (self.blas and forced_kernels()):
+            return [self]
+        return [self, replace(self, process=f"{self.place}, forced", forced=True)]
+
+    @property
+    def label(self) -> str:
+        """What it is called among those of other kernels."""
+        return f"{self.name}, {forced_kernels()}" if self.forced else self.name
+
+    @property
+    def place(self) -> str:
+        """The name of its process."""
+        return self.process or self.name
+
+    def worker(self, pool: Pool) -> Worker:
+        """Return its process."""
+        return pool.worker(self.place, self.level, self.forced)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one implementation: its times, how far its result was off, and numbers that it gave."""
+    """What was measured of one implementation.
+
+    Attributes
+    ----------
+    name : str
+        The candidate's.
+    timing : Timing
+        Its times.
+    deviations, details, note : dict, dict and str
+        How far its result was off, and numbers and words that it gave.
+    kernel : str
+        The BLAS library's kernels, where they matter.
+    slower_kernels : dict
+        Medians, in seconds, with other kernels.
+    """
 
     name: str
     timing: Timing
     deviations: dict[str, float]
     details: dict[str, float]
+    note: str = ""
+    kernel: str = ""
+    slower_kernels: dict[str, float] = field(default_factory=dict)
+
+    def better(self, other: "Row") -> "Row":
+        """Return the faster of two with different kernels, which names the other."""
+        fast, slow = sorted((self, other), key=lambda row: row.timing.median)
+        return replace(fast, slower_kernels={**fast.slower_kernels, slow.kernel: slow.timing.median})
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Deviations of a result, the most that is let pass of each, and numbers and words to report."""
+
+    deviations: dict[str, float] = field(default_factory=dict)
+    tolerances: dict[str, float] = field(default_factory=dict)
+    details: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def faults(self) -> list[str]:
+        """Say what is beyond its tolerance."""
+        return [
+            f"{name} off by {self.deviations[name]:.2g} where {most:.2g} is let pass"
+            for name, most in self.tolerances.items()
+            if not self.deviations[name] <= most
+        ]
 
 
 @dataclass
@@ -61,6 +133,7 @@ class Group:
 
     key: str
     title: str
+    case: dict[str, Any] = field(default_factory=dict)  # what it was measured on, as numbers
     rows: list[Row] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)  # left out because the result differs
@@ -72,23 +145,25 @@ class Group:
         """Return the row of this name, if it was measured."""
         return next((row for row in self.rows if row.name == name), None)
 
+    def add(self, row: Row) -> None:
+        """Add a row, or with other kernels the better of two."""
+        known = self.row(row.name)
+        if known is None:
+            self.rows.append(row)
+        else:
+            self.rows[self.rows.index(known)] = known.better(row)
 
-@dataclass(frozen=True)
-class Judgement:
-    """Deviations of a result, the most that is let pass of each, and numbers to report."""
+    def leave_out(self, candidate: Candidate, reason: str) -> None:
+        """Note that a candidate is left out."""
+        self.left_out[candidate.label] = reason
 
-    deviations: dict[str, float] = field(default_factory=dict)
-    tolerances: dict[str, float] = field(default_factory=dict)
-    details: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def faults(self) -> list[str]:
-        """Say what is beyond its tolerance."""
-        return [
-            f"{name} off by {self.deviations[name]:.2g} where {most:.2g} is let pass"
-            for name, most in self.tolerances.items()
-            if not self.deviations[name] <= most
-        ]
+    def rejects(self, candidate: Candidate, judgement: Judgement) -> bool:
+        """Say whether a result is wrong; note it if so."""
+        if judgement.faults:
+            reason = "its result differs: " + "; ".join(judgement.faults)
+            self.wrong[candidate.label] = reason
+            self.leave_out(candidate, reason)
+        return bool(judgement.faults)
 
 
 @dataclass(frozen=True)
@@ -172,73 +247,59 @@ def measure(
     """
     print(group.title, file=sys.stderr, flush=True)
     group.load_before = load_average()
+    taking_part: dict[str, Candidate] = {}
     for candidate in candidates:
         if reason := rules.reason_against(candidate):
-            group.left_out[candidate.name] = reason
+            group.leave_out(candidate, reason)
         else:
-            pool.worker(candidate.process or candidate.name, candidate.level)  # starts, while others do
-    running: dict[str, Worker] = {}
+            taking_part |= {each.label: each for each in candidate.with_kernels()}
+    for candidate in taking_part.values():
+        candidate.worker(pool)  # starts, while others do
+    kernels: dict[str, str] = {}
     repetitions: dict[str, int] = {}
-    for candidate in candidates:
-        if candidate.name in group.left_out:
-            continue
-        worker = pool.worker(candidate.process or candidate.name, candidate.level)
+    for label, candidate in taking_part.items():
+        worker = candidate.worker(pool)
         try:
-            first = _first_seconds(worker, group, candidate, arguments, threads, judge, rules)
+            if reason := rules.lacks_memory(candidate):
+                group.leave_out(candidate, reason)
+                continue
+            kernels[label] = worker.prepare(candidate.task, {**arguments, **candidate.options}, threads)
+            seconds = worker.run(rules.least_seconds)
+            if seconds > rules.limit_seconds:
+                took = f"a repetition took {duration(seconds)}, more than {rules.limit_seconds:g} s"
+                group.leave_out(candidate, took)
+            # Judged even if it is too slow: a wrong result is to be known.
+            group.rejects(candidate, judge(candidate, worker.result()))
         except TaskError as error:
-            group.left_out[candidate.name] = str(error)
-            pool.drop(candidate.process or candidate.name)
+            group.leave_out(candidate, str(error))
+            pool.drop(candidate.place)
             continue
-        if candidate.name in group.left_out:
+        if label in group.left_out:
             worker.release()
         else:
-            running[candidate.name] = worker
-            slow = first > rules.slow_seconds
-            repetitions[candidate.name] = rules.slow_repetitions if slow else rules.repetitions
+            repetitions[label] = rules.slow_repetitions if seconds > rules.slow_seconds else rules.repetitions
 
-    def run(name: str) -> float | None:
+    def run(label: str) -> float | None:
         try:
-            return running[name].run(rules.least_seconds)
+            return taking_part[label].worker(pool).run(rules.least_seconds)
         except TaskError as error:
-            group.left_out[name] = str(error)
+            group.leave_out(taking_part[label], str(error))
+            pool.drop(taking_part[label].place)
             return None
 
-    timings = alternate({name: partial(run, name) for name in running}, repetitions, rules.pause_seconds)
-    for candidate in candidates:
-        if (name := candidate.name) in timings:
-            # Once more: what the last repetition found is what was timed.
-            judgement = judge(candidate, running[name].result())
-            running[name].release()
-            if not _reject_faulty(group, name, judgement):
-                group.rows.append(Row(name, timings[name], judgement.deviations, judgement.details))
+    timings = alternate({label: partial(run, label) for label in repetitions}, repetitions, rules.pause_seconds)
+    for label, timing in timings.items():
+        candidate = taking_part[label]
+        worker = candidate.worker(pool)
+        # Once more: what the last repetition found is what was timed.
+        judgement = judge(candidate, worker.result())
+        worker.release()
+        if not group.rejects(candidate, judgement):
+            kernel = f"{kernels[label]} ({forced_kernels()})" if candidate.forced else kernels[label]
+            kernel = kernel if candidate.blas else ""
+            deviations, details, note = judgement.deviations, judgement.details, judgement.note
+            group.add(Row(candidate.name, timing, deviations, details, note, kernel))
     group.load_after = load_average()
     for name, reason in group.left_out.items():
         print(f"  left out: {name}: {reason}", file=sys.stderr)
     return group
-
-
-def _first_seconds(
-    worker: Worker,
-    group: Group,
-    candidate: Candidate,
-    arguments: Mapping[str, Any],
-    threads: int,
-    judge: Callable[[Candidate, Result], Judgement],
-    rules: Rules,
-) -> float:
-    """Prepare a candidate, run it once and judge it; note in the group if it is left out."""
-    if reason := rules.lacks_memory(candidate):
-        group.left_out[candidate.name] = reason
-        return 0.0
-    worker.prepare(candidate.task, {**arguments, **candidate.options}, threads)
-    seconds = worker.run(rules.least_seconds)
-    if seconds > rules.limit_seconds:
-        group.left_out[candidate.name] = f"a repetition took {duration(seconds)}, more than {rules.limit_seconds:g} s"
-    _reject_faulty(group, candidate.name, judge(candidate, worker.result()))
-    return seconds
-
-
-def _reject_faulty(group: Group, name: str, judgement: Judgement) -> bool:
-    if judgement.faults:
-        group.wrong[name] = group.left_out[name] = "its result differs: " + "; ".join(judgement.faults)
-    return bool(judgement.faults)

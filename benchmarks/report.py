@@ -83,6 +83,8 @@ def _as_json(report: Report) -> dict[str, Any]:
             "seconds": list(timing.seconds),
             "deviations": of.deviations,
             "details": of.details,
+            "kernel": of.kernel,
+            "slower_kernels": of.slower_kernels,
         }
 
     whole = {name: getattr(report, name) for name in ("taken", "settings", "machine", "versions")}
@@ -139,9 +141,10 @@ def _loads(load: tuple[float, float, float]) -> str:
 def _table(group: Group) -> Iterator[str]:
     deviations = list(dict.fromkeys(name for row in group.rows for name, off in row.deviations.items() if off > 0))
     details = list(dict.fromkeys(name for row in group.rows for name in row.details))
-    compared = len(group.rows) > 1
+    compared, kernels = len(group.rows) > 1, any(row.kernel for row in group.rows)
     head = ["implementation", "median", "shortest – longest", "repetitions"]
     head += ["relative to the first"] * compared + [f"{name} off by" for name in deviations] + details
+    head += ["BLAS kernel"] * kernels
     yield ""
     yield f"**{group.title}**"
     yield ""
@@ -153,9 +156,15 @@ def _table(group: Group) -> Iterator[str]:
         cells += [f"{timing.median / group.rows[0].timing.median:.2f}"] * compared
         cells += [f"{row.deviations[name]:.1e}" if name in row.deviations else "" for name in deviations]
         cells += [f"{row.details[name]:.3g}" if name in row.details else "" for name in details]
+        cells += [_kernel(row)] * kernels
         yield _row(cells)
     yield ""
     yield from _remarks(group)
+
+
+def _kernel(row: Row) -> str:
+    slower = [f"{kernel} {duration(seconds)}" for kernel, seconds in row.slower_kernels.items()]
+    return f"{row.kernel}; slower: {', '.join(slower)}" if slower else row.kernel
 
 
 def _common_table(section: Section) -> Iterator[str]:

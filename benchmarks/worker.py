@@ -3,7 +3,6 @@
 Requests are lines of JSON on the standard input, answers lines of JSON on what was the standard output.
 """
 
-import importlib
 import json
 import os
 import statistics
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from tasks import Task
+from machine import blas_kernels
+from tasks import Task, named
 
 
 class Holder:
@@ -23,15 +23,14 @@ class Holder:
     task: Task | None = None
 
     def prepare(self, task: str, arguments: dict[str, Any], threads: int) -> dict[str, Any]:
-        """Build the task that "module:callable" names; the previous one is let go first."""
+        """Build the task that "module:class" names, the previous one let go first; answer the kernel of its BLAS."""
         self.task = None
-        module, _, name = task.partition(":")
-        self.task = getattr(importlib.import_module(module), name)(**arguments)
+        self.task = named(task)(**arguments)
         threadpool_limits(threads)  # once everything is imported, for all libraries in this process
         more = [pool["internal_api"] for pool in threadpool_info() if pool["num_threads"] > threads]
         if more:
             raise RuntimeError(f"{', '.join(more)} would use more than {threads} threads")
-        return {}
+        return {"kernel": blas_kernels()}
 
     def run(self, least_seconds: float) -> dict[str, Any]:
         """Time one repetition: runs in a row until so much time has passed, the median of all but the first.

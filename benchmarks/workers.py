@@ -12,6 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from machine import FORCING
+
 _SCRIPT = Path(__file__).with_name("worker.py")
 
 
@@ -20,20 +22,28 @@ class TaskError(Exception):
 
 
 class Worker:
-    """A process; `level` is the instruction set that convgmm must use in it, None for its own choice."""
+    """A process.
 
-    def __init__(self, level: str | None) -> None:
-        environment = dict(os.environ)
-        environment.pop("CONVGMM_ISA", None)
+    Parameters
+    ----------
+    level : str or None
+        The instruction set that convgmm must use in it, None for its own choice.
+    forced : bool
+        Whether libraries use the kernels that the environment forces on them, instead of those that they choose.
+    """
+
+    def __init__(self, level: str | None, forced: bool) -> None:
+        withheld = {"CONVGMM_ISA", *(() if forced else FORCING)}
+        environment = {name: value for name, value in os.environ.items() if name not in withheld}
         if level is not None:
             environment["CONVGMM_ISA"] = level
         self._process = subprocess.Popen(
             [sys.executable, str(_SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
 
-    def prepare(self, task: str, arguments: dict[str, Any], threads: int) -> None:
-        """Build a task in the process, untimed, and limit all its libraries to so many threads."""
-        self._ask("prepare", task=task, arguments=arguments, threads=threads)
+    def prepare(self, task: str, arguments: dict[str, Any], threads: int) -> str:
+        """Build a task in the process, untimed, and limit its libraries to so many threads; return BLAS's kernel."""
+        return str(self._ask("prepare", task=task, arguments=arguments, threads=threads)["kernel"])
 
     def run(self, least_seconds: float) -> float:
         """Do one repetition, of several runs until so much time has passed; return a run's seconds."""
@@ -86,10 +96,10 @@ class Pool:
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
 
-    def worker(self, name: str, level: str | None) -> Worker:
+    def worker(self, name: str, level: str | None = None, forced: bool = False) -> Worker:
         """Return the process of this name."""
         if name not in self._workers:
-            self._workers[name] = Worker(level)
+            self._workers[name] = Worker(level, forced)
         return self._workers[name]
 
     def drop(self, name: str) -> None:
