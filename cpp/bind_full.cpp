@@ -45,11 +45,13 @@ py::tuple factorize(const Array<double>& covariances, int n_threads) {
   const std::size_t D = extent(covariances, 1);
   Array<T> whiteners({K, full::packed_size(D)});
   Array<double> log_diagonal(K);
+  Array<double> inverse_diagonal = zeros<double>(py::make_tuple(K, D));
   const double* in = covariances.data();
   T* out = whiteners.mutable_data();
   double* logs = log_diagonal.mutable_data();
-  const std::ptrdiff_t failed = without_gil([&] { return full::factorize(in, K, D, n_threads, out, logs); });
-  return py::make_tuple(whiteners, log_diagonal, failed);
+  double* diagonal = inverse_diagonal.mutable_data();
+  const std::ptrdiff_t failed = without_gil([&] { return full::factorize(in, K, D, n_threads, out, logs, diagonal); });
+  return py::make_tuple(whiteners, log_diagonal, inverse_diagonal, failed);
 }
 
 Array<double> transpose_whiteners(const Array<double>& whiteners, std::size_t D, int n_threads) {

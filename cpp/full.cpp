@@ -503,7 +503,7 @@ void transpose_whiteners(const T* whiteners, std::size_t n_components, std::size
 
 template <class T>
 std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, std::size_t n_features, int n_threads,
-                         T* whiteners, double* log_diagonal) {
+                         T* whiteners, double* log_diagonal, double* inverse_diagonal) {
   const auto D = static_cast<Index>(n_features);
   std::vector<char> failed(n_components, 0);
   parallel::chunks(
@@ -524,6 +524,9 @@ std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, st
               .solveInPlace(inverse.block(column, column, rest, std::min<Index>(kColumnBlock, rest)));
         }
         log_diagonal[k] = inverse.diagonal().array().log().sum();
+        // C⁻¹ = Wᵀ W
+        for (Index j = 0; j < D; ++j)
+          inverse_diagonal[k * n_features + static_cast<std::size_t>(j)] = inverse.col(j).tail(D - j).squaredNorm();
         T* packed = whiteners + k * packed_size(n_features);
         PackedTriangle::for_each(n_features, [&](std::size_t place, std::size_t row, std::size_t column) {
           const bool inside = row < n_features && row >= column;
@@ -663,7 +666,7 @@ void posterior(const T* samples, std::size_t n, const Mixture<T>& mixture, int n
 
 #define CONVGMM_INSTANTIATE(T)                                                                                    \
   template void transpose_whiteners<T>(const T*, std::size_t, std::size_t, int, T*);                              \
-  template std::ptrdiff_t factorize<T>(const double*, std::size_t, std::size_t, int, T*, double*);                \
+  template std::ptrdiff_t factorize<T>(const double*, std::size_t, std::size_t, int, T*, double*, double*);                \
   template void expect<T>(const T*, std::size_t, const double*, const Mixture<T>&, std::vector<std::size_t>, int, \
                           std::int32_t*, Walk&, Statistics&);                                                     \
   template void moments<T>(const T*, std::size_t, const std::int64_t*, const std::int64_t*, const double*,        \

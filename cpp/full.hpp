@@ -42,11 +42,11 @@ struct Walk {
 // How many values a packed triangle has.
 std::size_t packed_size(std::size_t n_features);
 
-// Lower triangles W_k = L_k⁻¹, packed, and Σ log W_k,ii for K covariances (K, D, D), in parallel. Returns the first
-// component whose covariance is not positive definite, or −1.
+// Lower triangles W_k = L_k⁻¹, packed, Σ log W_k,ii and the diagonals of C_k⁻¹ (K, D), for K covariances C_k (K, D, D),
+// in parallel. Returns the first component whose covariance is not positive definite, or −1.
 template <class T>
 std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, std::size_t n_features, int n_threads,
-                         T* whiteners, double* log_diagonal);
+                         T* whiteners, double* log_diagonal, double* inverse_diagonal);
 
 // Upper triangles W_kᵀ (K, D, D), row by row, in memory that holds zeros, of packed ones.
 template <class T>
