@@ -1,7 +1,7 @@
 """Convolutional mixtures: which cases are measured, their problems, the float64 answer, and the report's sections."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, ClassVar
@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.convgmm import fit_briefly
-from adapters.numpy import squared_half_transform
+from adapters.numpy import rfft2_columns, squared_half_transform
 from convgmm.basis import Fourier
 from convgmm.datasets import extract_patches
-from family import FamilyBenchmark, em_candidate, posterior, threads_label, usable_levels
-from measure import QUICK_RULES, Candidate, Group, Judgement, Result, Rules, measure
+from family import Answer, Case, FamilyBenchmark, em_candidate, go_through, threads_label, usable_levels
+from measure import QUICK_RULES, Candidate, Group, Judgement, Result, Rules, duration, measure
 from problem import Problem, Store, positive
 from report import Section
-from tasks import CHECKED_PATCHES
-from timing import duration
+from tasks import HANDED_ROWS
 from workers import Pool
 
 # A few iterations make responsibilities as sparse as they are in most of a fit.
@@ -27,10 +26,6 @@ _WARMING_PATCHES = 200_000
 _CLIMB_SLACK = 1e-3  # nats: less than an iteration gains, more than rounding loses
 _MOST_CLIMB_ITERATIONS = 200
 
-_NUMPY = "NumPy, float32"
-_NUMPY_IN_BLOCKS = "NumPy in blocks of 4096, float32"
-_TORCH = "PyTorch, float32"
-_SCIKIT_LEARN = "scikit-learn diag, float32"
 _CPLX_GMM = "cplx-gmm block-circulant, complex128"
 
 
@@ -38,20 +33,15 @@ _CPLX_GMM = "cplx-gmm block-circulant, complex128"
 
 
 @dataclass(frozen=True)
-class ConvCase:
-    """n patches of side × side values, k components, and the threads to use."""
+class ConvCase(Case):
+    """Patches of side × side values."""
 
-    n: int = 200_000
-    side: int = 16
-    k: int = 32
-    threads: int = 2
+    side: int
 
     @property
     def n_values(self) -> int:
         """Values in a patch."""
         return self.side**2
-
-    n_parameters = n_values
 
     @property
     def size(self) -> str:
@@ -70,24 +60,11 @@ class ConvCase:
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """Cases that differ from the base case in one field."""
-
-    field: str
-    title: str
-    values: tuple[int, ...]
-
-    def cases(self, base: ConvCase) -> dict[int, ConvCase]:
-        """Return the case of each value."""
-        return {value: replace(base, **{self.field: value}) for value in self.values}
-
-
-@dataclass(frozen=True)
 class ConvPlan:
     """Everything that a run measures, and how often."""
 
     base: ConvCase
-    sweeps: tuple[Sweep, ...]
+    sweeps: dict[str, dict[int, ConvCase]]  # by what is varied, and its value
     transform_sides: tuple[int, ...]
     product_size: int  # rows and columns of the matrices in the machine's own product
     memory_n: int
@@ -96,26 +73,26 @@ class ConvPlan:
 
     def most_patches(self, side: int) -> int:
         """Return how many patches of a side are needed at most."""
-        cases = [case for sweep in self.sweeps for case in sweep.cases(self.base).values()]
+        cases = [case for sweep in self.sweeps.values() for case in sweep.values()]
         return max([self.base.n, *(case.n for case in cases if case.side == side)])
 
 
-def _sweeps(*values: tuple[int, ...]) -> tuple[Sweep, ...]:
-    titles = {"k": "components K", "side": "patch side", "n": "patches N", "threads": "threads"}
-    return tuple(Sweep(field, title, each) for (field, title), each in zip(titles.items(), values, strict=True))
+def _sweeps(base: ConvCase, ks: Sequence[int], sides: Sequence[int], ns: Sequence[int], counts: set[int]) -> Any:
+    return {
+        "components K": {k: replace(base, k=k) for k in ks},
+        "patch side": {side: replace(base, side=side) for side in sides},
+        "patches N": {n: replace(base, n=n) for n in ns},
+        "threads": {threads: replace(base, threads=threads) for threads in sorted(counts)},
+    }
 
 
 def full_plan(threads: int) -> ConvPlan:
     """Return what the published tables hold."""
+    base, sides = ConvCase(200_000, 32, threads, side=16), (8, 16, 28)
     return ConvPlan(
-        base=ConvCase(threads=threads),
-        sweeps=_sweeps(
-            (8, 32, 128, 256, 512),
-            (8, 16, 28),
-            (10_000, 50_000, 200_000, 1_000_000),
-            tuple(sorted({1, 2, threads})),
-        ),
-        transform_sides=(8, 16, 28),
+        base=base,
+        sweeps=_sweeps(base, (8, 32, 128, 256, 512), sides, (10_000, 50_000, 200_000, 1_000_000), {1, 2, threads}),
+        transform_sides=sides,
         product_size=4096,
         memory_n=1_000_000,
         climb_iterations=30,
@@ -125,10 +102,11 @@ def full_plan(threads: int) -> ConvPlan:
 
 def quick_plan(threads: int) -> ConvPlan:
     """Return the same on problems so small that only the working can be judged, not the speed."""
+    base, sides = ConvCase(4_000, 16, threads, side=16), (8, 16)
     return ConvPlan(
-        base=ConvCase(n=4_000, k=16, threads=threads),
-        sweeps=_sweeps((8, 16), (8, 16), (2_000, 4_000), tuple(sorted({1, threads}))),
-        transform_sides=(8, 16),
+        base=base,
+        sweeps=_sweeps(base, (8, 16), sides, (2_000, 4_000), {1, threads}),
+        transform_sides=sides,
         product_size=1024,
         memory_n=20_000,
         climb_iterations=5,
@@ -141,33 +119,26 @@ def candidates() -> list[Candidate]:
     levels = usable_levels()
     own = partial(em_candidate, adapter="convgmm", held=(2.5, 0))
     return [
-        *(own(_own_name(level), dtype="float32", level=level) for level in levels),
+        *(own(f"convgmm {level}, float32", dtype="float32", level=level) for level in levels),
         own(f"convgmm {levels[0]}, float64", dtype="float64", level=levels[0]),
-        em_candidate(_NUMPY, "numpy", "float32", (3, 2)),
-        em_candidate(_NUMPY_IN_BLOCKS, "numpy", "float32", (3, 2), block=4096),
-        em_candidate(_TORCH, "torch", "float32", (3, 3), needs="torch"),
-        em_candidate(_SCIKIT_LEARN, "scikit_learn", "float32", (4, 6)),
+        em_candidate("NumPy, float32", "numpy", "float32", (3, 2)),
+        em_candidate("NumPy in blocks of 4096, float32", "numpy", "float32", (3, 2), block=4096),
+        em_candidate("PyTorch, float32", "torch", "float32", (3, 3), needs="torch"),
+        em_candidate("scikit-learn diag, float32", "scikit_learn", "float32", (4, 6)),
         em_candidate("scikit-learn diag, float64", "scikit_learn", "float64", (4, 6)),
         em_candidate(_CPLX_GMM, "cplx_gmm", "float64", (8, 8), needs="cplx_gmm"),
     ]
-
-
-def _own_name(level: str) -> str:
-    return f"convgmm {level}, float32"
 
 
 # ---- the answer ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class ConvAnswer:
-    """What one EM iteration finds."""
+class ConvAnswer(Answer):
+    """With the power that the responsibilities weight."""
 
-    log_likelihood: float  # mean, in nats per patch
-    responsibility: NDArray[np.float64]  # (K,)
-    power: NDArray[np.float64]  # (K, D), weighted by responsibilities
+    power: NDArray[np.float64]  # (K, D)
     basis: Fourier
-    active: float  # responsibilities above 1e-6, per patch
 
     def deviations(self, result: Result) -> dict[str, float]:
         """Return how far a result is off."""
@@ -189,16 +160,14 @@ def _answer(problem: Problem, complex_density: bool) -> ConvAnswer:
         precisions, offsets = m / spectra, np.log(weights) - np.log(np.pi * spectra) @ m
     else:
         precisions, offsets = 0.5 * m / spectra, np.log(weights) - 0.5 * np.log(2 * np.pi * spectra) @ m
-    responsibility, power = np.zeros(len(weights)), np.zeros_like(spectra)
-    log_likelihood, active = 0.0, 0
-    for _, block in problem.blocks():
-        coefficients = basis.from_plane(np.abs(np.fft.fft2(block, norm="ortho")) ** 2)
-        gamma, log_probability = posterior(offsets - coefficients @ precisions.T)
-        log_likelihood += float(log_probability.sum())
-        active += int(np.count_nonzero(gamma > 1e-6))
-        responsibility += gamma.sum(axis=0)
-        power += gamma.T @ coefficients
-    return ConvAnswer(log_likelihood / problem.n, responsibility, power, basis, active / problem.n)
+    power = np.zeros_like(spectra)
+    found = go_through(
+        problem,
+        joint=lambda coefficients: offsets - coefficients @ precisions.T,
+        add=lambda coefficients, gamma: np.add(power, gamma.T @ coefficients, out=power),
+        transform=lambda block: basis.from_plane(np.abs(np.fft.fft2(block, norm="ortho")) ** 2),
+    )
+    return ConvAnswer(*found, power, basis)
 
 
 def answer_to(problem: Problem, *, complex_density: bool = False) -> ConvAnswer:
@@ -216,7 +185,7 @@ def answer_to(problem: Problem, *, complex_density: bool = False) -> ConvAnswer:
 class ConvBenchmark(FamilyBenchmark):
     """The report's sections for convolutional mixtures."""
 
-    estimator = "ConvGMM"
+    estimator, samples_label = "ConvGMM", "patches"
     # Of the log-likelihood relative to its size, and of the summed responsibilities and power relative to those of a
     # mean component.
     tolerances: ClassVar = {
@@ -243,19 +212,14 @@ class ConvBenchmark(FamilyBenchmark):
             "is compared with that."
         )
         yield Section(title, text, [self._group(base)])
-        for sweep in self.plan.sweeps:
+        for axis, cases in self.plan.sweeps.items():
+            text = f"The base case ({base.label}) with another value of one thing."
             columns: dict[str, Group] = {}
-            for value, case in sweep.cases(base).items():
+            for value, case in cases.items():
                 columns[f"{value:,}"] = self._group(case)
-                yield Section(
-                    f"{title}: {sweep.title}",
-                    f"The base case ({base.label}) with another value of one thing.",
-                    list(columns.values()),
-                    axis=sweep.title,
-                    columns=list(columns),
-                )
+                yield Section(f"{title}: {axis}", text, list(columns.values()), axis=axis, columns=list(columns))
         own = [each for each in self._of_best_level() if each.options["adapter"] == "convgmm"]
-        group = self.threads_in_turns(base, self.problem(base), Group("threads in turns", base.size), own)
+        group = self.threads_in_turns(base, self.problem(base), Group(base.size, asdict(base)), own)
         yield Section(f"{title}: threads in turns", "The same with one thread and with more.", [group])
         yield self._matrix_product()
         yield self._climb()
@@ -286,8 +250,7 @@ class ConvBenchmark(FamilyBenchmark):
         """Measure a case, each once."""
         if case not in self._groups:
             problem = self.problem(case)
-            key = f"em n={case.n} side={case.side} k={case.k} threads={case.threads}"
-            group = Group(key, case.label, asdict(case))
+            group = Group(case.label, asdict(case))
             active = answer_to(problem).active
             group.notes.append(f"{active:.1f} of {case.k} responsibilities of a patch are above 1e-6.")
             expected = partial(self._expected_seconds, case)
@@ -303,7 +266,7 @@ class ConvBenchmark(FamilyBenchmark):
         row = self._groups[base].row(candidate.name)
         if row is None:  # it was too slow there, or could not be run
             return math.inf if more >= 1 else None
-        return row.timing.median * more * base.threads / case.threads
+        return row.median * more * base.threads / case.threads
 
     def _of_best_level(self) -> list[Candidate]:
         return [each for each in candidates() if each.level in (None, usable_levels()[0])]
@@ -314,7 +277,7 @@ class ConvBenchmark(FamilyBenchmark):
         problem = self.problem(base, iterations=1)
         further = self.problem(base, iterations=1 + self.plan.climb_iterations)
         target = answer_to(further).log_likelihood - _CLIMB_SLACK
-        group = Group("climb", base.label, asdict(base))
+        group = Group(base.label, asdict(base))
         group.notes.append(
             f"From {answer_to(problem).log_likelihood:.3f} to {target:.3f} nats per patch, where convgmm is after "
             f"{self.plan.climb_iterations} iterations."
@@ -333,7 +296,7 @@ class ConvBenchmark(FamilyBenchmark):
             return Judgement({"nats short of the target": short}, {"nats short of the target": 0.0}, details)
 
         rules = replace(self.rules, repetitions=self.rules.slow_repetitions, limit_seconds=300)
-        measure(self.pool, group, climbing, {"problem": asdict(problem)}, base.threads, judge, rules)
+        measure(self.pool, group, climbing, {"problem": problem}, base.threads, judge, rules)
         text = (
             "Each from its own transform of the patches to the first iteration whose E-step finds the likelihood, all "
             "from the same start. The peers' transform is numpy's FFT in blocks. scikit-learn's model has more "
@@ -342,32 +305,36 @@ class ConvBenchmark(FamilyBenchmark):
         return Section("Time to a given likelihood", text, [group])
 
     def _half_spectra(self) -> Section:
-        """Measure squared half spectra; the processes that iterated serve again."""
+        """Measure squared half spectra."""
         own = "adapters.convgmm:squared_half_spectra"
         taking_part = [
-            Candidate(f"convgmm {level}", "tasks:HalfSpectra", {"by": own}, level, process=_own_name(level))
-            for level in usable_levels()
+            Candidate(f"convgmm {level}", "tasks:Call", {"maker": own}, level) for level in usable_levels()
         ] + [
-            Candidate(name, "tasks:HalfSpectra", {"by": f"adapters.numpy:{by}"}, process=process)
-            for name, by, process in (
-                ("numpy.fft.rfft2, squared modulus", "squared_rfft2", _NUMPY),
-                ("the same in blocks of 8192", "squared_rfft2_in_blocks", _NUMPY_IN_BLOCKS),
-                ("scipy.fft.rfft2 with threads, squared modulus", "squared_rfft2_by_scipy", _SCIKIT_LEARN),
+            Candidate(name, "tasks:Call", {"maker": f"adapters.numpy:{by}"})
+            for name, by in (
+                ("numpy.fft.rfft2, squared modulus", "squared_rfft2"),
+                ("the same in blocks of 8192", "squared_rfft2_in_blocks"),
+                ("scipy.fft.rfft2 with threads, squared modulus", "squared_rfft2_by_scipy"),
             )
         ]
         groups = []
         for side in self.plan.transform_sides:
             case = replace(self.plan.base, side=side)
             problem = self.problem(case)
-            some = replace(problem, n=min(CHECKED_PATCHES, problem.n))
+            some = replace(problem, n=min(HANDED_ROWS, problem.n))
             expected = squared_half_transform(some.load_samples().astype(np.float64), some.basis)
 
-            def judge(_: Candidate, result: Result, expected: NDArray[Any] = expected) -> Judgement:
-                off = float(np.abs(result["power"] - expected).max() / expected.max())
+            def judge(
+                candidate: Candidate, result: Result, some: Problem = some, expected: Any = expected
+            ) -> Judgement:
+                power = result["rows"].reshape(some.n, -1)
+                if candidate.options["maker"] != own:
+                    power = power[:, rfft2_columns(some.basis)]
+                off = float(np.abs(power - expected).max() / expected.max())
                 return Judgement({"power": off}, {"power": 1e-5})
 
-            group = Group(f"half spectra side={side}", f"{case.n:,} patches of {side}×{side}", asdict(case))
-            arguments = {"problem": asdict(problem)}
+            group = Group(f"{case.n:,} patches of {side}×{side}", asdict(case))
+            arguments = {"problem": problem}
             groups.append(measure(self.pool, group, taking_part, arguments, case.threads, judge, self.rules))
         text = (
             "|X(ω)|² of float32 patches in memory. numpy's FFT has no threads; the rfft2 arrays hold some pairs of "
@@ -385,8 +352,9 @@ class ConvBenchmark(FamilyBenchmark):
         def judge(_: Candidate, result: Result) -> Judgement:
             return Judgement({"shape": float(tuple(result["shape"]) != shape)}, {"shape": 0.0})
 
-        candidate = Candidate("convgmm.datasets.extract_patches", "tasks:Extraction", process=_NUMPY)
-        group = Group("extraction", f"{base.n:,} patches of {base.side}×{base.side}, mean removed", asdict(base))
+        own = {"maker": "adapters.convgmm:extraction"}
+        candidate = Candidate("convgmm.datasets.extract_patches", "tasks:Call", own)
+        group = Group(f"{base.n:,} patches of {base.side}×{base.side}, mean removed", asdict(base))
         arguments = {"n": base.n, "side": base.side, "data_dir": self.store.data_dir}
         measure(self.pool, group, [candidate], arguments, 1, judge, self.rules)
         return Section("Patch extraction", "Random patches out of photographs in memory; one thread.", [group])
@@ -395,18 +363,15 @@ class ConvBenchmark(FamilyBenchmark):
         """Measure the machine's matrix-product rate, and say what an iteration would take at that rate."""
         base, size = self.plan.base, self.plan.product_size
         title = f"{size:,}×{size:,} by {size:,}×{size:,}, float32, {threads_label(base.threads)}"
-        group = Group("matrix product", title)
+        group = Group(title)
         taking_part = [
-            Candidate(name, "tasks:MatrixProduct", {"by": f"adapters.{by}"}, needs=needs, process=process, blas=True)
-            for name, by, needs, process in (
-                ("numpy.matmul", "numpy:matrix_product", None, _NUMPY),
-                ("torch.mm", "torch:matrix_product", "torch", _TORCH),
-            )
+            Candidate(name, "tasks:Call", {"maker": f"adapters.{by}:matrix_product"}, needs=needs, blas=True)
+            for name, by, needs in (("numpy.matmul", "numpy", None), ("torch.mm", "torch", "torch"))
         ]
         arguments = {"size": size, "threads": base.threads}
         measure(self.pool, group, taking_part, arguments, base.threads, lambda *_: Judgement(), self.rules)
         for row in group.rows:
-            rate = 2 * size**3 / row.timing.median
+            rate = 2 * size**3 / row.median
             n_coefficients = base.side**2 // 2 + 1
             e_step = 2 * base.n * n_coefficients * base.k
             group.notes.append(
@@ -430,7 +395,7 @@ class ConvBenchmark(FamilyBenchmark):
             "Memory of a fit",
             text,
             {"samples": shape, "k": base.k, "n_threads": base.threads},
-            {"coefficients": coefficients},
-            "coefficients",
+            "patches and coefficients",
             coefficients,
+            coefficients=coefficients,
         )

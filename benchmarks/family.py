@@ -2,9 +2,9 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,37 +19,71 @@ from workers import Pool, TaskError
 _PARAMETER_COPIES = 6
 
 
-class Case(Protocol):
-    """An EM problem: so many samples, values in each, components and threads."""
+@dataclass(frozen=True)
+class Case(ABC):
+    """An EM problem: n samples, k components, and the threads to use."""
+
+    n: int
+    k: int
+    threads: int
 
     @property
-    def n(self) -> int: ...
-    @property
-    def k(self) -> int: ...
-    @property
-    def threads(self) -> int: ...
-    @property
+    @abstractmethod
     def n_values(self) -> int:
         """Values in a sample."""
 
     @property
-    def n_parameters(self) -> int:
-        """Values that describe a component."""
-
-    @property
+    @abstractmethod
     def size(self) -> str:
         """The case in words, but for its threads."""
 
-
-class Answer(Protocol):
-    """What an implementation should find."""
-
     @property
-    def log_likelihood(self) -> float:
-        """Mean, in nats per sample."""
+    def n_parameters(self) -> int:
+        """Values that describe a component, where they are many."""
+        return 0
 
+
+@dataclass(frozen=True, eq=False)
+class Answer(ABC):
+    """What one EM iteration finds."""
+
+    log_likelihood: float  # mean, in nats per sample; of an M-step alone NaN
+    responsibility: NDArray[np.float64]  # (K,)
+    active: float  # responsibilities above 1e-6, per sample
+
+    @abstractmethod
     def deviations(self, result: Result) -> dict[str, float]:
         """Return how far a result is off, by the names of the tolerances; of what it holds."""
+
+
+def go_through(
+    problem: Problem,
+    joint: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    add: Callable[[NDArray[np.float64], NDArray[np.float64]], None],
+    transform: Callable[[NDArray[np.float64]], NDArray[np.float64]] = lambda block: block,
+    given: NDArray[np.floating[Any]] | None = None,
+) -> tuple[float, NDArray[np.float64], float]:
+    """Do an E-step by NumPy in float64; return the first fields of an `Answer`.
+
+    Samples (b, …) are transformed block by block. `joint` returns log π_k + log p(x|k), (b, K), of a transformed block;
+    `add` is handed the block and its responsibilities, those `given` (n, K) if there are any.
+    """
+    log_likelihood, responsibility, active = 0.0, np.zeros(len(problem.load_parameters()["weights"])), 0
+    for place, samples in problem.blocks():
+        block = transform(samples)
+        if given is not None:
+            gamma, log_likelihood = given[place].astype(np.float64), np.nan
+        else:
+            values = joint(block)
+            top = values.max(axis=1, keepdims=True)
+            gamma = np.exp(values - top)
+            total = gamma.sum(axis=1, keepdims=True)
+            gamma /= total
+            log_likelihood += float((top + np.log(total)).sum())
+        active += int(np.count_nonzero(gamma > 1e-6))
+        responsibility += gamma.sum(axis=0)
+        add(block, gamma)
+    return log_likelihood / problem.n, responsibility, active / problem.n
 
 
 def usable_levels() -> list[str]:
@@ -70,14 +104,6 @@ def em_candidate(name: str, adapter: str, dtype: str, held: tuple[float, float],
     return Candidate(name, "tasks:Step", options, blas=adapter != "convgmm", held=held, **fields)
 
 
-def posterior(joint: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return responsibilities (n, K) and log p(x) (n,) from joint values log π_k + log p(x|k)."""
-    top = joint.max(axis=1, keepdims=True)
-    gamma = np.exp(joint - top)
-    total = gamma.sum(axis=1, keepdims=True)
-    return gamma / total, (top + np.log(total))[:, 0]
-
-
 class FamilyBenchmark(ABC):
     """The report's sections for one family.
 
@@ -85,11 +111,14 @@ class FamilyBenchmark(ABC):
     ----------
     estimator : str
         The package's estimator of this family.
+    samples_label : str
+        What its samples are called when memory is told of.
     tolerances : dict
         Largest deviations from the float64 answer that are let pass, for each dtype.
     """
 
     estimator: ClassVar[str]
+    samples_label: ClassVar[str]
     tolerances: ClassVar[dict[str, dict[str, float]]]
 
     def __init__(self, pool: Pool, store: Store, rules: Rules) -> None:
@@ -110,7 +139,7 @@ class FamilyBenchmark(ABC):
             f"{of['log-likelihood']:g} and {of['sums']:g} in {dtype}" for dtype, of in self.tolerances.items()
         )
 
-    def judge(self, case: Any, problem: Problem, candidate: Candidate, result: Result) -> Judgement:
+    def judge(self, case: Case, problem: Problem, candidate: Candidate, result: Result) -> Judgement:
         """Compare a result with the float64 answer."""
         deviations = self.answer(problem, candidate).deviations(result)
         most = self.tolerances[candidate.options["dtype"]]
@@ -130,7 +159,7 @@ class FamilyBenchmark(ABC):
             self.pool,
             group,
             candidates,
-            {"problem": asdict(problem)},
+            {"problem": problem},
             problem.threads,
             lambda candidate, result: self.judge(case, problem, candidate, result),
             replace(self.rules, expected_bytes=needed, **rules),
@@ -145,7 +174,7 @@ class FamilyBenchmark(ABC):
             replace(
                 candidate,
                 name=f"{candidate.name}, {threads_label(threads)}",
-                options={**candidate.options, "problem": asdict(replace(problem, threads=threads))},
+                options={**candidate.options, "problem": replace(problem, threads=threads)},
             )
             for candidate in candidates
             for threads in sorted({1, problem.threads}, reverse=True)
@@ -153,7 +182,7 @@ class FamilyBenchmark(ABC):
         return self.measure(case, problem, group, variants)
 
     def memory(
-        self, title: str, text: str, what: Mapping[str, Any], beside: Mapping[str, int], own: str, own_bytes: int
+        self, title: str, text: str, what: Mapping[str, Any], own: str, own_bytes: int, **beside: int
     ) -> Section:
         """Measure the peak memory of a fit in a process of its own, so that nothing else counts.
 
@@ -162,27 +191,23 @@ class FamilyBenchmark(ABC):
         title, text : str
             Heading, and what is fitted.
         what : mapping
-            Arguments of the task.
-        beside : mapping
-            Other sizes worth telling, in bytes.
+            Arguments of `memory_of_fit`.
         own, own_bytes : str and int
-            What every fit must hold beside the samples, and how much that is.
+            What every fit must hold, and how much that is beside the samples.
+        **beside : int
+            Other sizes worth telling, in bytes.
         """
         print("memory of a fit", file=sys.stderr, flush=True)
         worker = self.pool.worker("memory of a fit")
         try:
-            worker.prepare("adapters.convgmm:FitMemory", {"estimator": self.estimator, **what}, what["n_threads"])
-            worker.run(0)
-            found = {name: int(value) for name, value in worker.result().items()}
+            arguments = {"maker": "adapters.convgmm:memory_of_fit", "estimator": self.estimator, **what}
+            worker.ask("prepare", "tasks:Call", arguments, what["n_threads"])
+            worker.ask("run", 0)
+            samples, before, peak = map(int, worker.ask("result")["rows"])
         except TaskError as error:
             return Section(title, text, facts={"failed": str(error)})
         finally:
             self.pool.drop("memory of a fit")
-        sizes = {
-            "samples": found["samples"],
-            **beside,
-            "resident before the fit": found["before"],
-            "peak": found["peak"],
-            f"beyond samples and {own}": found["peak"] - found["before"] - own_bytes,
-        }
+        sizes = {self.samples_label: samples, **beside, "resident before the fit": before, "peak": peak}
+        sizes[f"beyond {own}"] = peak - before - own_bytes
         return Section(title, text, facts={name: f"{size / 2**20:,.1f} MiB" for name, size in sizes.items()})

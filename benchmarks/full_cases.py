@@ -15,17 +15,15 @@ from convgmm import FullGMM
 from convgmm.datasets import extract_patches, load_mnist
 from convgmm.families import Full
 from convgmm.source import InMemory
-from family import FamilyBenchmark, em_candidate, posterior, threads_label, usable_levels
-from measure import QUICK_RULES, Candidate, Group, Judgement, Result, Rules
+from family import Answer, Case, FamilyBenchmark, em_candidate, go_through, threads_label, usable_levels
+from measure import QUICK_RULES, Candidate, Group, Judgement, Result, Rules, duration
 from problem import Problem, Store, positive
 from report import Section
-from tasks import Part
-from timing import duration
 from workers import Pool
 
 TITLES = {"digits": "MNIST digits", "synthetic": "A known mixture", "patches": "Patches of 8×8"}
 _PATCH_SIDE = 8
-_PARTS: dict[Part, str] = {"iterate": "one EM iteration", "expect": "E-step alone", "maximize": "M-step alone"}
+_PARTS: dict[str, str] = {"iterate": "one EM iteration", "expect": "E-step alone", "maximize": "M-step alone"}
 _LEAST_RESPONSIBILITY = 1e-16  # smaller ones change no sum
 
 _TEXT = (
@@ -50,17 +48,14 @@ _TEXT = (
 
 
 @dataclass(frozen=True)
-class FullCase:
-    """n samples of d features, k components, and the threads to use.
+class FullCase(Case):
+    """Samples of d features.
 
     Patches have 64 pixels; with fewer features they are those of the largest variance after a rotation.
     """
 
     data: Literal["digits", "synthetic", "patches"]
-    n: int
     d: int
-    k: int
-    threads: int
 
     @property
     def n_values(self) -> int:
@@ -102,15 +97,15 @@ class FullPlan:
 
 def full_plan(threads: int) -> FullPlan:
     """Return what the published tables hold."""
-    digits = FullCase("digits", 60_000, 784, 32, threads)
+    digits = FullCase(60_000, 32, threads, "digits", 784)
     return FullPlan(
         cases=(
             replace(digits, n=10_000),
             digits,
-            FullCase("synthetic", 20_000, 784, 10, threads),
-            FullCase("patches", 200_000, 64, 200, threads),
-            FullCase("patches", 200_000, 32, 32, threads),
-            FullCase("patches", 200_000, 8, 32, threads),
+            FullCase(20_000, 10, threads, "synthetic", 784),
+            FullCase(200_000, 200, threads, "patches", 64),
+            FullCase(200_000, 32, threads, "patches", 32),
+            FullCase(200_000, 32, threads, "patches", 8),
         ),
         memory_case=digits,
         iterations=5,
@@ -120,13 +115,13 @@ def full_plan(threads: int) -> FullPlan:
 
 def quick_plan(threads: int) -> FullPlan:
     """Return the same on problems so small that only the working can be judged, not the speed."""
-    digits = FullCase("digits", 1_000, 784, 3, threads)
+    digits = FullCase(1_000, 3, threads, "digits", 784)
     return FullPlan(
         cases=(
             digits,
-            FullCase("synthetic", 1_000, 196, 3, threads),
-            FullCase("patches", 4_000, 64, 10, threads),
-            FullCase("patches", 4_000, 8, 4, threads),
+            FullCase(1_000, 3, threads, "synthetic", 196),
+            FullCase(4_000, 10, threads, "patches", 64),
+            FullCase(4_000, 4, threads, "patches", 8),
         ),
         memory_case=digits,
         iterations=2,
@@ -134,7 +129,7 @@ def quick_plan(threads: int) -> FullPlan:
     )
 
 
-def candidates(case: FullCase, part: Part) -> list[Candidate]:
+def candidates(case: FullCase, part: str) -> list[Candidate]:
     """Return everything that can do this part of an iteration; the first is what the others are compared with."""
     level = usable_levels()[0]
     first, *others = case.own_dtypes
@@ -195,14 +190,11 @@ def draw(mixture: dict[str, NDArray[np.float64]], n: int) -> NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class FullAnswer:
-    """What one EM iteration finds, or an M-step alone."""
+class FullAnswer(Answer):
+    """With what the M-step makes of the responsibilities."""
 
-    log_likelihood: float  # mean, in nats per sample; of an M-step alone NaN
-    responsibility: NDArray[np.float64]  # (K,)
     means: NDArray[np.float64]  # (K, D)
     covariances: NDArray[np.float64]  # (K, D, D)
-    active: float  # responsibilities above 1e-6, per sample
 
     def deviations(self, result: Result) -> dict[str, float]:
         """Return how far a result is off; of what it holds."""
@@ -235,30 +227,24 @@ def joint_values(
 def _answer(problem: Problem, given: bool) -> FullAnswer:
     start = problem.load_parameters()
     means, factors = start["means"], np.asarray(np.linalg.cholesky(start["covariances"]), dtype=np.float64)
-    responsibilities = problem.load_beside("responsibilities") if given else None
-    responsibility, first, second = np.zeros(len(means)), np.zeros_like(means), np.zeros_like(factors)
-    log_likelihood, active = 0.0, 0
-    for place, block in problem.blocks():
-        if responsibilities is not None:
-            gamma = responsibilities[place].astype(np.float64)
-        else:
-            gamma, log_probability = posterior(joint_values(block, start, factors))
-            log_likelihood += float(log_probability.sum())
-        active += int(np.count_nonzero(gamma > 1e-6))
-        responsibility += gamma.sum(axis=0)
+    first, second = np.zeros_like(means), np.zeros_like(factors)
+
+    def add(block: NDArray[np.float64], gamma: NDArray[np.float64]) -> None:
         for k, mean in enumerate(means):
             kept = gamma[:, k] > _LEAST_RESPONSIBILITY
             about = block[kept] - mean
             weighted = gamma[kept, k, None] * about
             first[k] += weighted.sum(axis=0)
             second[k] += weighted.T @ about
-    positive_share = np.maximum(responsibility, np.finfo(np.float64).tiny)
-    shift = first / positive_share[:, None]
-    second /= positive_share[:, None, None]
+
+    responsibilities = problem.load_beside("responsibilities") if given else None
+    found = go_through(problem, lambda block: joint_values(block, start, factors), add, given=responsibilities)
+    share = np.maximum(found[1], np.finfo(np.float64).tiny)
+    shift = first / share[:, None]
+    second /= share[:, None, None]
     second -= shift[:, :, None] * shift[:, None, :]
     second += problem.reg_covar * np.eye(second.shape[1])
-    mean_log = np.nan if given else log_likelihood / problem.n
-    return FullAnswer(mean_log, responsibility, means + shift, second, active / problem.n)
+    return FullAnswer(*found, means + shift, second)
 
 
 def answer_to(problem: Problem, *, given: bool = False) -> FullAnswer:
@@ -272,7 +258,7 @@ def answer_to(problem: Problem, *, given: bool = False) -> FullAnswer:
 class FullBenchmark(FamilyBenchmark):
     """The report's sections for full covariances: one EM iteration, and its steps apart, on every case."""
 
-    estimator = "FullGMM"
+    estimator, samples_label = "FullGMM", "samples, and as much again for the rotated ones"
     # Of the log-likelihood relative to its size, and of summed responsibilities, means and covariances relative to a
     # mean component's.
     tolerances: ClassVar = {
@@ -357,15 +343,14 @@ class FullBenchmark(FamilyBenchmark):
         groups = [whole]
         if case.threads > 1 and whole.rows:
             title = f"{case.size}: {_PARTS['iterate']}, threads in turns"
-            group = Group(f"{whole.key} in turns", title, asdict(case))
+            group = Group(title, asdict(case))
             groups.append(self.threads_in_turns(case, problem, group, candidates(case, "iterate")[:1]))
         for part in ("expect", "maximize"):
             groups.append(self.measure(case, problem, self._group(case, part), candidates(case, part)))
         return groups
 
-    def _group(self, case: FullCase, part: Part) -> Group:
-        key = f"full {part} data={case.data} n={case.n} d={case.d} k={case.k} threads={case.threads}"
-        return Group(key, f"{case.size}: {_PARTS[part]}, {threads_label(case.threads)}", asdict(case))
+    def _group(self, case: FullCase, part: str) -> Group:
+        return Group(f"{case.size}: {_PARTS[part]}, {threads_label(case.threads)}", {**asdict(case), "part": part})
 
     def _iteration(self, case: FullCase, problem: Problem) -> Group:
         group = self.measure(case, problem, self._group(case, "iterate"), candidates(case, "iterate"))
@@ -374,7 +359,7 @@ class FullBenchmark(FamilyBenchmark):
         if "float32" not in case.own_dtypes:
             group.notes.append("convgmm computes so few features in float64.")
         group.notes.append(f"Pairs of a sample and a component evaluated up to so many of {case.d} rows:")
-        group.notes += [f"{row.name}: {row.note}" for row in group.rows if row.note]
+        group.notes += [f"{row.name}: {row.judgement.note}" for row in group.rows if row.judgement.note]
         if case.data == "synthetic":
             truth = self.store.start(f"truth-{case.kind}", lambda: (known_mixture(case.d, case.k), {}))
             true = answer_to(replace(problem, start=truth)).log_likelihood
@@ -396,8 +381,9 @@ class FullBenchmark(FamilyBenchmark):
         )
         samples = self._samples(case)
         options = {"samples": samples, "k": case.k, "reg_covar": self.plan.reg_covar, "n_threads": case.threads}
+        rotated = np.load(samples, mmap_mode="r").nbytes
         beside = {"covariances of all components, float64": 8 * case.k * case.d**2}
-        return self.memory(title, text, options, beside, "rotated samples", np.load(samples, mmap_mode="r").nbytes)
+        return self.memory(title, text, options, "samples and rotated samples", rotated, **beside)
 
     def _ratios(self) -> Section:
         """Sum up: what a sample costs, and how many times as much elsewhere."""
@@ -405,8 +391,8 @@ class FullBenchmark(FamilyBenchmark):
         for case, group in self._whole.items():
             if group.rows:
                 first, *others = group.rows
-                ratios = "; ".join(f"{row.name} {row.timing.median / first.timing.median:.3g}" for row in others)
-                each = duration(first.timing.median / case.n * 1000)
+                ratios = "; ".join(f"{row.name} {row.median / first.median:.3g}" for row in others)
+                each = duration(first.median / case.n * 1000)
                 facts[f"{TITLES[case.data]}, {case.size}"] = (
                     f"{first.name} {each} per 1000 samples; times as long: {ratios}"
                 )

@@ -1,19 +1,17 @@
-"""Prepare, check, take turns, sum up: the same for every family of tasks."""
+"""Prepare, check, take turns, sum up: the same for every kind of task."""
 
 import importlib.util
+import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
-from numpy.typing import NDArray
-
 from machine import available_memory, forced_kernels, load_average
-from timing import Timing, alternate, duration
 from workers import Pool, TaskError, Worker
 
-Result = dict[str, NDArray[Any]]
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,6 @@ class Candidate:
         Instruction set that convgmm must use; None where that does not matter.
     needs : str or None
         Module without which it cannot take part.
-    process : str or None
-        Which process it lives in, the name's own by default. No two candidates of a group share one; those of
-        different groups may, which saves starting it, if they ask for the same level.
     blas : bool
         Whether its time depends on the kernels of a BLAS library. If the environment forces some, it is measured with
         those, too, and the better time counts.
@@ -50,62 +45,22 @@ class Candidate:
     options: Mapping[str, Any] = field(default_factory=dict)
     level: str | None = None
     needs: str | None = None
-    process: str | None = None
     blas: bool = False
     forced: bool = False
     held: tuple[float, float] = (0, 0)
 
-    def with_kernels(self) -> list["Candidate"]:
-        """Return it with the kernels that its libraries choose, and with those that the environment forces if any."""
-        if not (self.blas and forced_kernels()):
-            return [self]
-        return [self, replace(self, process=f"{self.place}, forced", forced=True)]
-
     @property
     def label(self) -> str:
-        """What it is called among those of other kernels."""
+        """What it is called among those of other kernels; its process, too, where groups that come later find it."""
         return f"{self.name}, {forced_kernels()}" if self.forced else self.name
 
-    @property
-    def place(self) -> str:
-        """The name of its process."""
-        return self.process or self.name
+    def with_kernels(self) -> list["Candidate"]:
+        """Return it with the kernels that its libraries choose, and with those that the environment forces if any."""
+        return [self, replace(self, forced=True)] if self.blas and forced_kernels() else [self]
 
     def worker(self, pool: Pool) -> Worker:
         """Return its process."""
-        return pool.worker(self.place, self.level, self.forced)
-
-
-@dataclass(frozen=True)
-class Row:
-    """What was measured of one implementation.
-
-    Attributes
-    ----------
-    name : str
-        The candidate's.
-    timing : Timing
-        Its times.
-    deviations, details, note : dict, dict and str
-        How far its result was off, and numbers and words that it gave.
-    kernel : str
-        The BLAS library's kernels, where they matter.
-    slower_kernels : dict
-        Medians, in seconds, with other kernels.
-    """
-
-    name: str
-    timing: Timing
-    deviations: dict[str, float]
-    details: dict[str, float]
-    note: str = ""
-    kernel: str = ""
-    slower_kernels: dict[str, float] = field(default_factory=dict)
-
-    def better(self, other: "Row") -> "Row":
-        """Return the faster of two with different kernels, which names the other."""
-        fast, slow = sorted((self, other), key=lambda row: row.timing.median)
-        return replace(fast, slower_kernels={**fast.slower_kernels, slow.kernel: slow.timing.median})
+        return pool.worker(self.label, self.level, self.forced)
 
 
 @dataclass(frozen=True)
@@ -118,22 +73,42 @@ class Judgement:
     note: str = ""
 
     @property
-    def faults(self) -> list[str]:
-        """Say what is beyond its tolerance."""
-        return [
+    def faults(self) -> str:
+        """What is beyond its tolerance; "" if nothing is."""
+        off = [
             f"{name} off by {self.deviations[name]:.2g} where {most:.2g} is let pass"
             for name, most in self.tolerances.items()
             if not self.deviations[name] <= most
         ]
+        return "its result differs: " + "; ".join(off) if off else ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one implementation: its repetitions' seconds, in their order, and what it found.
+
+    `kernel` is that of the BLAS library, where it matters; `slower_kernels` has the medians with others.
+    """
+
+    name: str
+    median: float
+    seconds: list[float]
+    judgement: Judgement
+    kernel: str = ""
+    slower_kernels: dict[str, float] = field(default_factory=dict)
+
+    def better(self, other: "Row") -> "Row":
+        """Return the faster of two with different kernels, which names the other."""
+        fast, slow = sorted((self, other), key=lambda row: row.median)
+        return replace(fast, slower_kernels={slow.kernel: slow.median})
 
 
 @dataclass
 class Group:
     """What was measured side by side."""
 
-    key: str
     title: str
-    case: dict[str, Any] = field(default_factory=dict)  # what it was measured on, as numbers
+    case: dict[str, Any] = field(default_factory=dict)  # what it was measured on, in numbers
     rows: list[Row] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)  # left out because the result differs
@@ -153,17 +128,11 @@ class Group:
         else:
             self.rows[self.rows.index(known)] = known.better(row)
 
-    def leave_out(self, candidate: Candidate, reason: str) -> None:
-        """Note that a candidate is left out."""
-        self.left_out[candidate.label] = reason
-
     def rejects(self, candidate: Candidate, judgement: Judgement) -> bool:
         """Say whether a result is wrong; note it if so."""
-        if judgement.faults:
-            reason = "its result differs: " + "; ".join(judgement.faults)
-            self.wrong[candidate.label] = reason
-            self.leave_out(candidate, reason)
-        return bool(judgement.faults)
+        if faults := judgement.faults:
+            self.wrong[candidate.label] = self.left_out[candidate.label] = faults
+        return bool(faults)
 
 
 @dataclass(frozen=True)
@@ -181,7 +150,7 @@ class Rules:
         they would take the processor from whoever is next.
     least_seconds : float
         A repetition of something shorter is so many runs in a row that they take this long.
-    expected_seconds, expected_bytes : callable or None
+    expected_seconds, expected_bytes : callable
         What a repetition will probably need; None where it is not known.
     """
 
@@ -191,23 +160,16 @@ class Rules:
     limit_seconds: float
     pause_seconds: float = 0.2
     least_seconds: float = 0.5
-    expected_seconds: Callable[[Candidate], float | None] | None = None
-    expected_bytes: Callable[[Candidate], float] | None = None
+    expected_seconds: Callable[[Candidate], float | None] = lambda _: None
+    expected_bytes: Callable[[Candidate], float] = lambda _: 0
 
     def reason_against(self, candidate: Candidate) -> str | None:
         """Say why a candidate is left out before it is tried, or None."""
         if candidate.needs is not None and importlib.util.find_spec(candidate.needs) is None:
             return f"{candidate.needs} is not installed"
-        seconds = self.expected_seconds(candidate) if self.expected_seconds else None
+        seconds = self.expected_seconds(candidate)
         if seconds is not None and seconds > self.limit_seconds:
             return f"a repetition would need about {duration(seconds)}, more than {self.limit_seconds:g} s"
-        return None
-
-    def lacks_memory(self, candidate: Candidate) -> str | None:
-        """Say how much memory a candidate needs if that is not there now, or None."""
-        needed = self.expected_bytes(candidate) if self.expected_bytes else 0
-        if needed > 0.8 * available_memory():
-            return f"it would need about {needed / 1e9:.0f} GB of memory"
         return None
 
 
@@ -247,59 +209,72 @@ def measure(
     """
     print(group.title, file=sys.stderr, flush=True)
     group.load_before = load_average()
+    kernels: dict[str, str] = {}
+
+    def first_seconds(candidate: Candidate) -> float:
+        """Prepare a candidate, run it once and judge it; raise a TaskError if it is left out."""
+        if (needed := rules.expected_bytes(candidate)) > 0.8 * available_memory():
+            raise TaskError(f"it would need about {needed / 1e9:.0f} GB of memory")
+        worker = candidate.worker(pool)
+        kernels[candidate.label] = worker.ask("prepare", candidate.task, {**arguments, **candidate.options}, threads)
+        seconds: float = worker.ask("run", rules.least_seconds)
+        # Judged even if it is too slow: a wrong result is to be known.
+        if group.rejects(candidate, judge(candidate, worker.ask("result"))):
+            raise TaskError(group.wrong[candidate.label])
+        if seconds > rules.limit_seconds:
+            raise TaskError(f"a repetition took {duration(seconds)}, more than {rules.limit_seconds:g} s")
+        return seconds
+
+    def leave_out(candidate: Candidate, reason: str) -> None:
+        group.left_out[candidate.label] = reason
+        pool.drop(candidate.label)  # with the memory that its task holds
+
     taking_part: dict[str, Candidate] = {}
     for candidate in candidates:
         if reason := rules.reason_against(candidate):
-            group.leave_out(candidate, reason)
+            group.left_out[candidate.name] = reason
         else:
             taking_part |= {each.label: each for each in candidate.with_kernels()}
     for candidate in taking_part.values():
         candidate.worker(pool)  # starts, while others do
-    kernels: dict[str, str] = {}
     repetitions: dict[str, int] = {}
     for label, candidate in taking_part.items():
-        worker = candidate.worker(pool)
         try:
-            if reason := rules.lacks_memory(candidate):
-                group.leave_out(candidate, reason)
-                continue
-            kernels[label] = worker.prepare(candidate.task, {**arguments, **candidate.options}, threads)
-            seconds = worker.run(rules.least_seconds)
-            if seconds > rules.limit_seconds:
-                took = f"a repetition took {duration(seconds)}, more than {rules.limit_seconds:g} s"
-                group.leave_out(candidate, took)
-            # Judged even if it is too slow: a wrong result is to be known.
-            group.rejects(candidate, judge(candidate, worker.result()))
+            slow = first_seconds(candidate) > rules.slow_seconds
+            repetitions[label] = rules.slow_repetitions if slow else rules.repetitions
         except TaskError as error:
-            group.leave_out(candidate, str(error))
-            pool.drop(candidate.place)
-            continue
-        if label in group.left_out:
-            worker.release()
-        else:
-            repetitions[label] = rules.slow_repetitions if seconds > rules.slow_seconds else rules.repetitions
+            leave_out(candidate, str(error))
 
-    def run(label: str) -> float | None:
-        try:
-            return taking_part[label].worker(pool).run(rules.least_seconds)
-        except TaskError as error:
-            group.leave_out(taking_part[label], str(error))
-            pool.drop(taking_part[label].place)
-            return None
-
-    timings = alternate({label: partial(run, label) for label in repetitions}, repetitions, rules.pause_seconds)
-    for label, timing in timings.items():
+    # A B C A B C …, never A A A B B B, so that a machine that gets busy is busy for all.
+    seconds: dict[str, list[float]] = {label: [] for label in repetitions}
+    for turn in range(max(repetitions.values(), default=0)):
+        for label in [each for each in seconds if turn < repetitions[each]]:
+            time.sleep(rules.pause_seconds)
+            try:
+                seconds[label].append(taking_part[label].worker(pool).ask("run", rules.least_seconds))
+            except TaskError as error:
+                leave_out(taking_part[label], str(error))
+                del seconds[label]
+    for label, taken in seconds.items():
         candidate = taking_part[label]
         worker = candidate.worker(pool)
         # Once more: what the last repetition found is what was timed.
-        judgement = judge(candidate, worker.result())
-        worker.release()
+        judgement = judge(candidate, worker.ask("result"))
+        worker.ask("release")
         if not group.rejects(candidate, judgement):
-            kernel = f"{kernels[label]} ({forced_kernels()})" if candidate.forced else kernels[label]
-            kernel = kernel if candidate.blas else ""
-            deviations, details, note = judgement.deviations, judgement.details, judgement.note
-            group.add(Row(candidate.name, timing, deviations, details, note, kernel))
+            kernel = kernels[label] + f" ({forced_kernels()})" * candidate.forced
+            group.add(Row(candidate.name, statistics.median(taken), taken, judgement, kernel if candidate.blas else ""))
     group.load_after = load_average()
     for name, reason in group.left_out.items():
         print(f"  left out: {name}: {reason}", file=sys.stderr)
     return group
+
+
+def duration(seconds: float) -> str:
+    """Write a time with three digits, in s or ms."""
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def span(values: Sequence[float]) -> str:
+    """Write the smallest and the largest time."""
+    return f"{duration(min(values))} – {duration(max(values))}"

@@ -1,4 +1,4 @@
-"""What is timed: EM iterations and their steps, EM up to a likelihood, half spectra, extraction, a matrix product.
+"""What is timed: an EM iteration or a step of it, EM up to a likelihood, and single functions.
 
 A task does all its setting up when it is made, the timed work in `run`, and hands over what it found in `result`.
 """
@@ -6,47 +6,30 @@ A task does all its setting up when it is made, the timed work in `run`, and han
 import math
 import time
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 
-from adapters.em import Arrays, em_class
-from adapters.numpy import rfft2_columns
-from convgmm.datasets import extract_patches
-from problem import Problem, load_images
+from adapters.em import Arrays, Em
+from problem import Problem
 
-Part = Literal["iterate", "expect", "maximize"]
-
-#: So many patches' spectra are compared with float64.
-CHECKED_PATCHES = 500
+#: So many rows of what a function returned are handed over.
+HANDED_ROWS = 500
 
 
-class Task(Protocol):
-    """What a worker holds."""
-
-    def run(self) -> None:
-        """Do the timed work once."""
-
-    def result(self) -> Arrays:
-        """Return what the last run found."""
-
-
-def named(name: str) -> Any:
-    """Return what "module:name" names."""
-    module, _, inner = name.partition(":")
-    return getattr(import_module(module), inner)
+def _em(adapter: str, problem: Problem, options: dict[str, Any]) -> Em:
+    em: Em = import_module(f"adapters.{adapter}").EM[problem.family](problem, **options)
+    return em
 
 
 class Step:
-    """An EM iteration from the start's parameters, or a part of it."""
+    """An EM iteration from the start's parameters; or `part` of it, "expect" or "maximize"."""
 
-    def __init__(self, adapter: str, problem: dict[str, Any], part: Part = "iterate", **options: Any) -> None:
-        of = Problem(**problem)
-        self.em: Any = em_class(adapter, of.family)(of, **options)  # an M-step alone asks for an `EmInSteps`
-        self.em.load(of.load_samples().astype(self.em.dtype, copy=False))
-        self.part = part
+    def __init__(self, adapter: str, problem: Problem, part: str = "iterate", **options: Any) -> None:
+        self.em, self.part = _em(adapter, problem, options), part
+        self.em.load(problem.load_samples().astype(self.em.dtype, copy=False))
         if part == "maximize":
-            self.em.give(of.load_beside("responsibilities"))
+            self.em.give(problem.load_beside("responsibilities"))
 
     def run(self) -> None:
         self.em.start()
@@ -67,13 +50,10 @@ class Step:
 class Climb:
     """From samples in memory to a likelihood: transform, then EM until its E-step finds at least `target`."""
 
-    def __init__(
-        self, adapter: str, problem: dict[str, Any], target: float, most_iterations: int, **options: Any
-    ) -> None:
-        of = Problem(**problem)
-        self.em = em_class(adapter, of.family)(of, **options)
+    def __init__(self, adapter: str, problem: Problem, target: float, most_iterations: int, **options: Any) -> None:
+        self.em = _em(adapter, problem, options)
         self.target, self.most_iterations = target, most_iterations
-        self.samples = of.load_samples().astype(self.em.dtype, copy=False)
+        self.samples = problem.load_samples().astype(self.em.dtype, copy=False)
 
     def run(self) -> None:
         started = time.perf_counter()
@@ -85,53 +65,23 @@ class Climb:
             self.em.iterate()
             self.iterations += 1
 
-    def result(self) -> Arrays:
-        found = {
+    def result(self) -> dict[str, float]:
+        return {
             "log_likelihood": self.em.log_likelihood,
             "iterations": self.iterations,
             "seconds of transform": self.load_seconds,
         }
-        return {name: np.array(value) for name, value in found.items()}
 
 
-class HalfSpectra:
-    """Squared half spectra of patches in memory, by the function that `by` names."""
+class Call:
+    """A function without arguments that returns an array: what `maker`, "module:function", returns for its own."""
 
-    def __init__(self, problem: dict[str, Any], by: str) -> None:
-        self.problem, self.transform = Problem(**problem), named(by)
-        self.patches = self.problem.load_samples()
-
-    def run(self) -> None:
-        self.power = self.transform(self.patches, self.problem.threads)
-
-    def result(self) -> Arrays:
-        some = self.power[:CHECKED_PATCHES].reshape(min(CHECKED_PATCHES, len(self.power)), -1)
-        basis = self.problem.basis
-        return {"power": some if some.shape[1] == len(basis.multiplicities) else some[:, rfft2_columns(basis)]}
-
-
-class Extraction:
-    """Random patches out of photographs in memory."""
-
-    def __init__(self, n: int, side: int, data_dir: str | None) -> None:
-        self.n, self.side = n, side
-        self.images, _ = load_images(data_dir)
+    def __init__(self, maker: str, **arguments: Any) -> None:
+        module, _, name = maker.partition(":")
+        self.function = getattr(import_module(module), name)(**arguments)
 
     def run(self) -> None:
-        self.patches = extract_patches(self.images, (self.side, self.side), self.n, random_state=0)
+        self.found = self.function()
 
-    def result(self) -> Arrays:
-        return {"shape": np.array(self.patches.shape)}
-
-
-class MatrixProduct:
-    """The product of two large square float32 matrices, by the function that `by` names: what the machine can do."""
-
-    def __init__(self, size: int, threads: int, by: str) -> None:
-        rng = np.random.default_rng(0)
-        a, b = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(2))
-        self.out = np.empty_like(a)
-        self.run = named(by)(a, b, self.out, threads)
-
-    def result(self) -> Arrays:
-        return {"corner": self.out[0, 0]}
+    def result(self) -> dict[str, Any]:
+        return {"shape": self.found.shape, "rows": self.found[:HANDED_ROWS]}

@@ -1,6 +1,7 @@
 """The package itself, by its own verbs: one EM iteration is `prepare`, `expect` and `maximize`."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,15 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 import convgmm
-from adapters.em import Arrays, Em, EmInSteps, Floats
+from adapters.em import Arrays, Em, Floats
 from convgmm import _core
-from convgmm.basis import Fourier
+from convgmm.datasets import extract_patches
 from convgmm.families import Family, Full, Spectral
 from convgmm.families.family import Data
 from convgmm.families.full import MomentStatistics, PreparedGaussians
 from convgmm.source import InMemory
 from machine import peak_bytes, resident_bytes
-from problem import Problem
+from problem import Problem, load_images
 
 # What the core's float32 and float64 leave out of an M-step.
 _LEAST_RESPONSIBILITY = {"float32": 1e-7, "float64": 1e-15}
@@ -80,7 +81,7 @@ class ConvGmm(_Own):
         self.family = Spectral(problem.basis)
 
 
-class FullGmm(_Own, EmInSteps):
+class FullGmm(_Own):
     """Full covariances, whose steps can be told apart, too.
 
     Parameters
@@ -128,9 +129,37 @@ class FullGmm(_Own, EmInSteps):
 EM: dict[str, type[Em]] = {"conv": ConvGmm, "full": FullGmm}
 
 
-def squared_half_spectra(patches: Floats, threads: int) -> Floats:
-    """Return the squared half spectra (n, D) of patches (n, side, side)."""
-    return Fourier(patches.shape[1:], True).coefficients(patches.reshape(len(patches), -1), threads)
+def squared_half_spectra(problem: Problem) -> Callable[[], Floats]:
+    """Return what transforms patches, to (n, D)."""
+    patches, basis = problem.load_samples().reshape(problem.n, -1), problem.basis
+    return lambda: basis.coefficients(patches, problem.threads)
+
+
+def extraction(n: int, side: int, data_dir: str | None) -> Callable[[], Floats]:
+    """Return what takes random patches out of photographs in memory."""
+    images, _ = load_images(data_dir)
+    return lambda: extract_patches(images, (side, side), n, random_state=0)
+
+
+def memory_of_fit(
+    samples: str | tuple[int, ...], estimator: str, k: int, **options: Any
+) -> Callable[[], NDArray[np.int64]]:
+    """Return what fits three iterations and finds the bytes of the samples, of all before, and of all at the peak.
+
+    `samples` are a file, or noise of this shape; the rest is as `fit_briefly` takes it.
+    """
+    if isinstance(samples, str):
+        X = np.load(samples)
+    else:
+        X = np.empty(samples, dtype=np.float32)
+        np.random.default_rng(0).standard_normal(dtype=np.float32, out=X)
+
+    def measured() -> NDArray[np.int64]:
+        before = resident_bytes()
+        fit_briefly(estimator, k, X, 3, **options)
+        return np.array([X.nbytes, before, peak_bytes()])
+
+    return measured
 
 
 def fit_briefly(estimator: str, k: int, samples: Floats, iterations: int, **options: Any) -> Any:
@@ -144,32 +173,3 @@ def fit_quietly(model: Any, samples: Floats) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(samples)
-
-
-class FitMemory:
-    """The task of a worker of its own: what a fit of three iterations holds at its peak.
-
-    Parameters
-    ----------
-    samples : str or list of int
-        A file, or the shape of noise.
-    estimator, k, options
-        As `fit_briefly` takes them.
-    """
-
-    def __init__(self, samples: str | list[int], estimator: str, k: int, **options: Any) -> None:
-        if isinstance(samples, str):
-            self.samples = np.load(samples)
-        else:
-            self.samples = np.empty(samples, dtype=np.float32)
-            np.random.default_rng(0).standard_normal(dtype=np.float32, out=self.samples)
-        self.estimator, self.k, self.options = estimator, k, options
-
-    def run(self) -> None:
-        self.before = resident_bytes()
-        fit_briefly(self.estimator, self.k, self.samples, 3, **self.options)
-        self.peak = peak_bytes()
-
-    def result(self) -> Arrays:
-        found = {"samples": self.samples.nbytes, "before": self.before, "peak": self.peak}
-        return {name: np.array(value) for name, value in found.items()}

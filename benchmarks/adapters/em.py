@@ -2,7 +2,6 @@
 
 import math
 from abc import ABC, abstractmethod
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -46,9 +45,10 @@ class Em(ABC):
     def start(self) -> None:
         """Go back to the parameters that all start from."""
 
-    @abstractmethod
     def iterate(self) -> None:
         """Do an E-step and an M-step."""
+        self.expect()
+        self.maximize()
 
     @abstractmethod
     def parameters(self) -> Arrays:
@@ -58,38 +58,26 @@ class Em(ABC):
         """Return what else the last iteration says."""
         return {}
 
+    # What follows is asked of those alone whose two steps are told apart.
 
-class EmInSteps(Em):
-    """EM whose two steps can be told apart."""
-
-    @abstractmethod
     def expect(self) -> None:
         """Do the E-step: log-likelihood and responsibilities."""
+        raise NotImplementedError
 
-    @abstractmethod
     def maximize(self) -> None:
         """Do the M-step from the responsibilities given, or found by `expect`."""
+        raise NotImplementedError
 
-    def iterate(self) -> None:
-        self.expect()
-        self.maximize()
-
-    @abstractmethod
     def give(self, responsibilities: NDArray[np.float32]) -> None:
         """Turn responsibilities (n, K) into what `maximize` reads."""
+        raise NotImplementedError
 
-    @abstractmethod
     def responsibility(self) -> NDArray[Any]:
         """Return the summed responsibilities that `expect` found, (K,)."""
+        raise NotImplementedError
 
 
 def whiteners(covariances: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return lower triangular W_k (K, D, D) with W_kᵀ W_k = C_k⁻¹, by SciPy, for peers that start from factors."""
     one = np.eye(covariances.shape[1])
     return np.stack([solve_triangular(np.linalg.cholesky(C), one, lower=True) for C in covariances])
-
-
-def em_class(adapter: str, family: str) -> type[Em]:
-    """Return what the adapter of this name does for a family."""
-    found: type[Em] = import_module(f"adapters.{adapter}").EM[family]
-    return found

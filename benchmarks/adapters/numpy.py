@@ -1,7 +1,6 @@
 """By hand in NumPy: spectra from two matrix products and a softmax, transforms, and the matrix product itself."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,26 +123,41 @@ def squared_half_transform(patches: Floats, basis: Fourier) -> Floats:
     return squared_modulus(half_transform(patches, basis))
 
 
-def squared_rfft2(patches: Floats, threads: int) -> Floats:
-    """Return the squared rfft2 arrays of all patches at once; NumPy's FFT has no threads."""
-    return squared_modulus(np.fft.rfft2(patches, norm="ortho"))
+def squared_rfft2(problem: Problem) -> Callable[[], Floats]:
+    """Return what transforms all patches at once, to squared rfft2 arrays; NumPy's FFT has no threads."""
+    patches = problem.load_samples()
+    return lambda: squared_modulus(np.fft.rfft2(patches, norm="ortho"))
 
 
-def squared_rfft2_in_blocks(patches: Floats, threads: int) -> Floats:
-    """Return the same, in blocks."""
-    n, rows, columns = patches.shape
-    out = np.empty((n, rows, columns // 2 + 1), dtype=np.float32)
-    for first in range(0, n, _TRANSFORM_BLOCK):
-        block = patches[first : first + _TRANSFORM_BLOCK]
-        out[first : first + len(block)] = squared_modulus(np.fft.rfft2(block, norm="ortho"))
-    return out
-
-
-def squared_rfft2_by_scipy(patches: Floats, threads: int) -> Floats:
+def squared_rfft2_by_scipy(problem: Problem) -> Callable[[], Floats]:
     """Return the same by SciPy, with threads."""
-    return squared_modulus(fft.rfft2(patches, norm="ortho", workers=threads))
+    patches = problem.load_samples()
+    return lambda: squared_modulus(fft.rfft2(patches, norm="ortho", workers=problem.threads))
 
 
-def matrix_product(a: Floats, b: Floats, out: Floats, threads: int) -> Callable[[], Any]:
+def squared_rfft2_in_blocks(problem: Problem) -> Callable[[], Floats]:
+    """Return the same in blocks."""
+    patches = problem.load_samples()
+    n, rows, columns = patches.shape
+
+    def transformed() -> Floats:
+        out = np.empty((n, rows, columns // 2 + 1), dtype=np.float32)
+        for first in range(0, n, _TRANSFORM_BLOCK):
+            block = patches[first : first + _TRANSFORM_BLOCK]
+            out[first : first + len(block)] = squared_modulus(np.fft.rfft2(block, norm="ortho"))
+        return out
+
+    return transformed
+
+
+def random_matrices(size: int) -> tuple[Floats, Floats, Floats]:
+    """Return two large square matrices, and room for their product."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(2))
+    return a, b, np.empty_like(a)
+
+
+def matrix_product(size: int, threads: int) -> Callable[[], Floats]:
     """Return what multiplies two matrices."""
-    return partial(np.matmul, a, b, out=out)
+    a, b, out = random_matrices(size)
+    return lambda: np.matmul(a, b, out=out)

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
-from adapters.em import Arrays, Em, EmInSteps, Floats, whiteners
+from adapters.em import Arrays, Em, Floats, whiteners
 from adapters.numpy import half_transform
 
 
-class MixtureSteps(EmInSteps):
+class MixtureSteps(Em):
     """The two steps of a GaussianMixture, or of one that is built alike.
 
     Attributes

@@ -1,15 +1,14 @@
 """By hand in PyTorch: spectra, full covariances, and the matrix product itself."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adapters.em import Arrays, Em, EmInSteps, Floats, whiteners
-from adapters.numpy import SpectraByHand, squared_half_transform
+from adapters.em import Arrays, Em, Floats, whiteners
+from adapters.numpy import SpectraByHand, random_matrices, squared_half_transform
 
 
 class TorchSpectra(Em):
@@ -40,7 +39,7 @@ class TorchSpectra(Em):
         return self.spectra.arrays()
 
 
-class TorchFull(EmInSteps):
+class TorchFull(Em):
     """Full covariances: products component by component on blocks of samples; factors in float64, as convgmm's."""
 
     def load(self, samples: Floats) -> None:
@@ -112,7 +111,8 @@ class TorchFull(EmInSteps):
 EM: dict[str, type[Em]] = {"conv": TorchSpectra, "full": TorchFull}
 
 
-def matrix_product(a: Floats, b: Floats, out: Floats, threads: int) -> Callable[[], Any]:
+def matrix_product(size: int, threads: int) -> Callable[[], Any]:
     """Return what multiplies two matrices."""
     torch.set_num_threads(threads)
-    return partial(torch.mm, *map(torch.from_numpy, (a, b)), out=torch.from_numpy(out))
+    a, b, out = map(torch.from_numpy, random_matrices(size))
+    return lambda: torch.mm(a, b, out=out).numpy()
