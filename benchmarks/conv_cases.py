@@ -1,7 +1,7 @@
 """Convolutional mixtures: which cases are measured, their problems, the float64 answer, and the report's sections."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, ClassVar
@@ -19,6 +19,12 @@ from problem import Problem, Store, positive
 from report import Section
 from tasks import HANDED_ROWS
 from workers import Pool
+
+# What the published tables hold.
+_COMPONENTS = (8, 32, 128, 256, 512)
+_SIDES = (8, 16, 28)
+_PATCHES = (10_000, 50_000, 200_000, 1_000_000)
+_RULES = Rules(repetitions=9, slow_repetitions=3, slow_seconds=1.5, limit_seconds=8)
 
 # A few iterations make responsibilities as sparse as they are in most of a fit.
 _WARMING_ITERATIONS = 10
@@ -59,59 +65,16 @@ class ConvCase(Case):
         return self.n * self.n_values * self.k
 
 
-@dataclass(frozen=True)
-class ConvPlan:
-    """Everything that a run measures, and how often."""
-
-    base: ConvCase
-    sweeps: dict[str, dict[int, ConvCase]]  # by what is varied, and its value
-    transform_sides: tuple[int, ...]
-    product_size: int  # rows and columns of the matrices in the machine's own product
-    memory_n: int
-    climb_iterations: int  # EM iterations that set the likelihood to be reached
-    rules: Rules
-
-    def most_patches(self, side: int) -> int:
-        """Return how many patches of a side are needed at most."""
-        cases = [case for sweep in self.sweeps.values() for case in sweep.values()]
-        return max([self.base.n, *(case.n for case in cases if case.side == side)])
-
-
-def _sweeps(base: ConvCase, ks: Sequence[int], sides: Sequence[int], ns: Sequence[int], counts: set[int]) -> Any:
+def sweeps(base: ConvCase, quick: bool) -> dict[str, dict[int, ConvCase]]:
+    """Return cases that each vary one thing, by what is varied and its value."""
+    ks, sides, ns = ((8, 16), (8, 16), (2_000, 4_000)) if quick else (_COMPONENTS, _SIDES, _PATCHES)
+    counts = {1, base.threads} if quick else {1, 2, base.threads}
     return {
         "components K": {k: replace(base, k=k) for k in ks},
         "patch side": {side: replace(base, side=side) for side in sides},
         "patches N": {n: replace(base, n=n) for n in ns},
         "threads": {threads: replace(base, threads=threads) for threads in sorted(counts)},
     }
-
-
-def full_plan(threads: int) -> ConvPlan:
-    """Return what the published tables hold."""
-    base, sides = ConvCase(200_000, 32, threads, side=16), (8, 16, 28)
-    return ConvPlan(
-        base=base,
-        sweeps=_sweeps(base, (8, 32, 128, 256, 512), sides, (10_000, 50_000, 200_000, 1_000_000), {1, 2, threads}),
-        transform_sides=sides,
-        product_size=4096,
-        memory_n=1_000_000,
-        climb_iterations=30,
-        rules=Rules(repetitions=9, slow_repetitions=3, slow_seconds=1.5, limit_seconds=8),
-    )
-
-
-def quick_plan(threads: int) -> ConvPlan:
-    """Return the same on problems so small that only the working can be judged, not the speed."""
-    base, sides = ConvCase(4_000, 16, threads, side=16), (8, 16)
-    return ConvPlan(
-        base=base,
-        sweeps=_sweeps(base, (8, 16), sides, (2_000, 4_000), {1, threads}),
-        transform_sides=sides,
-        product_size=1024,
-        memory_n=20_000,
-        climb_iterations=5,
-        rules=QUICK_RULES,
-    )
 
 
 def candidates() -> list[Candidate]:
@@ -194,13 +157,18 @@ class ConvBenchmark(FamilyBenchmark):
     }
 
     def __init__(self, pool: Pool, store: Store, threads: int, quick: bool) -> None:
-        self.plan = (quick_plan if quick else full_plan)(threads)
-        super().__init__(pool, store, self.plan.rules)
+        super().__init__(pool, store, QUICK_RULES if quick else _RULES)
+        n, k = (4_000, 16) if quick else (200_000, 32)
+        self.base = ConvCase(n, k, threads, side=16)
+        self.sweeps = sweeps(self.base, quick)
+        # EM iterations that set the likelihood to be reached; rows and columns of the matrices in the machine's own
+        # product; samples of the fit whose memory is measured.
+        self.climb_iterations, self.product_size, self.memory_n = (5, 1024, 20_000) if quick else (30, 4096, 1_000_000)
         self._groups: dict[ConvCase, Group] = {}
 
     def sections(self) -> Iterator[Section]:
         """Measure everything; the base case's times tell what the others will take."""
-        base = self.plan.base
+        base = self.base
         title = "One EM iteration"
         text = (
             "E-step and M-step from identical parameters; v2, v3 and v4 are levels of the x86-64 instruction set. "
@@ -212,7 +180,7 @@ class ConvBenchmark(FamilyBenchmark):
             "is compared with that."
         )
         yield Section(title, text, [self._group(base)])
-        for axis, cases in self.plan.sweeps.items():
+        for axis, cases in self.sweeps.items():
             text = f"The base case ({base.label}) with another value of one thing."
             columns: dict[str, Group] = {}
             for value, case in cases.items():
@@ -229,7 +197,9 @@ class ConvBenchmark(FamilyBenchmark):
 
     def problem(self, case: ConvCase, *, iterations: int = _WARMING_ITERATIONS) -> Problem:
         """Return the problem of a case; its parameters are those after so many EM iterations."""
-        side, most = case.side, self.plan.most_patches(case.side)
+        side = case.side
+        cases = [each for sweep in self.sweeps.values() for each in sweep.values()]
+        most = max(each.n for each in cases if each.side == side)
         samples = self.store.samples(
             f"patches-{side}", lambda: extract_patches(self.store.images, (side, side), most, random_state=0)
         )
@@ -259,7 +229,7 @@ class ConvBenchmark(FamilyBenchmark):
 
     def _expected_seconds(self, case: ConvCase, candidate: Candidate) -> float | None:
         """Return about how long a repetition will take, judged by the base case; None before that is measured."""
-        base = self.plan.base
+        base = self.base
         if base not in self._groups:
             return None
         more = case.work / base.work
@@ -273,14 +243,14 @@ class ConvBenchmark(FamilyBenchmark):
 
     def _climb(self) -> Section:
         """Measure the time from patches in memory to a likelihood, from one start."""
-        base = self.plan.base
+        base = self.base
         problem = self.problem(base, iterations=1)
-        further = self.problem(base, iterations=1 + self.plan.climb_iterations)
+        further = self.problem(base, iterations=1 + self.climb_iterations)
         target = answer_to(further).log_likelihood - _CLIMB_SLACK
         group = Group(base.label, asdict(base))
         group.notes.append(
             f"From {answer_to(problem).log_likelihood:.3f} to {target:.3f} nats per patch, where convgmm is after "
-            f"{self.plan.climb_iterations} iterations."
+            f"{self.climb_iterations} iterations."
         )
         group.left_out[_CPLX_GMM] = "its likelihood is another one"
         limits = {"target": target, "most_iterations": _MOST_CLIMB_ITERATIONS}
@@ -318,8 +288,8 @@ class ConvBenchmark(FamilyBenchmark):
             )
         ]
         groups = []
-        for side in self.plan.transform_sides:
-            case = replace(self.plan.base, side=side)
+        cases = self.sweeps["patch side"]
+        for side, case in cases.items():
             problem = self.problem(case)
             some = replace(problem, n=min(HANDED_ROWS, problem.n))
             expected = squared_half_transform(some.load_samples().astype(np.float64), some.basis)
@@ -341,12 +311,12 @@ class ConvBenchmark(FamilyBenchmark):
             "frequencies twice and ω = 0, convgmm's result neither. Checked: no value off by more than 1e-5 of the "
             "largest."
         )
-        columns = [str(side) for side in self.plan.transform_sides]
+        columns = [str(side) for side in cases]
         return Section("Squared half spectra", text, groups, axis="patch side", columns=columns)
 
     def _extraction(self) -> Section:
         """Measure the extraction of patches."""
-        base = self.plan.base
+        base = self.base
         shape = (base.n, base.side, base.side)
 
         def judge(_: Candidate, result: Result) -> Judgement:
@@ -361,7 +331,7 @@ class ConvBenchmark(FamilyBenchmark):
 
     def _matrix_product(self) -> Section:
         """Measure the machine's matrix-product rate, and say what an iteration would take at that rate."""
-        base, size = self.plan.base, self.plan.product_size
+        base, size = self.base, self.product_size
         title = f"{size:,}×{size:,} by {size:,}×{size:,}, float32, {threads_label(base.threads)}"
         group = Group(title)
         taking_part = [
@@ -383,7 +353,7 @@ class ConvBenchmark(FamilyBenchmark):
         return Section("The machine's matrix product", text, [group])
 
     def _memory(self) -> Section:
-        base, n = self.plan.base, self.plan.memory_n
+        base, n = self.base, self.memory_n
         shape = (n, base.side, base.side)
         coefficients = n * len(Fourier(shape[1:], True).multiplicities) * 4
         text = (

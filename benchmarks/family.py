@@ -98,7 +98,10 @@ def threads_label(threads: int) -> str:
 
 
 def em_candidate(name: str, adapter: str, dtype: str, held: tuple[float, float], **rest: Any) -> Candidate:
-    """Return a candidate for an EM iteration: fields of a `Candidate`, and options of the adapter's class."""
+    """Return a candidate for an EM iteration: fields of a `Candidate`, and options of the adapter's class.
+
+    Every peer calls a BLAS library; convgmm's core does not.
+    """
     fields = {key: rest.pop(key) for key in ("level", "needs") if key in rest}
     options = {"adapter": adapter, "dtype": dtype, **rest}
     return Candidate(name, "tasks:Step", options, blas=adapter != "convgmm", held=held, **fields)

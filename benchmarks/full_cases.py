@@ -23,6 +23,8 @@ from workers import Pool
 
 TITLES = {"digits": "MNIST digits", "synthetic": "A known mixture", "patches": "Patches of 8×8"}
 _PATCH_SIDE = 8
+_REG_COVAR = 1e-6  # is added to the diagonal of every updated covariance
+_RULES = Rules(repetitions=9, slow_repetitions=2, slow_seconds=1.5, limit_seconds=150)
 _PARTS: dict[str, str] = {"iterate": "one EM iteration", "expect": "E-step alone", "maximize": "M-step alone"}
 _LEAST_RESPONSIBILITY = 1e-16  # smaller ones change no sum
 
@@ -84,49 +86,26 @@ class FullCase(Case):
         return list(dict.fromkeys([Full().read(some, 1).values.dtype.name, "float64"]))
 
 
-@dataclass(frozen=True)
-class FullPlan:
-    """Everything that a run measures, and how often."""
-
-    cases: tuple[FullCase, ...]
-    memory_case: FullCase
-    iterations: int  # EM iterations that lead to the parameters
-    rules: Rules
-    reg_covar: float = 1e-6  # is added to the diagonal of every updated covariance
-
-
-def full_plan(threads: int) -> FullPlan:
+def published_cases(threads: int) -> list[FullCase]:
     """Return what the published tables hold."""
-    digits = FullCase(60_000, 32, threads, "digits", 784)
-    return FullPlan(
-        cases=(
-            replace(digits, n=10_000),
-            digits,
-            FullCase(20_000, 10, threads, "synthetic", 784),
-            FullCase(200_000, 200, threads, "patches", 64),
-            FullCase(200_000, 32, threads, "patches", 32),
-            FullCase(200_000, 32, threads, "patches", 8),
-        ),
-        memory_case=digits,
-        iterations=5,
-        rules=Rules(repetitions=9, slow_repetitions=2, slow_seconds=1.5, limit_seconds=150),
-    )
+    return [
+        FullCase(10_000, 32, threads, "digits", 784),
+        FullCase(60_000, 32, threads, "digits", 784),
+        FullCase(20_000, 10, threads, "synthetic", 784),
+        FullCase(200_000, 200, threads, "patches", 64),
+        FullCase(200_000, 32, threads, "patches", 32),
+        FullCase(200_000, 32, threads, "patches", 8),
+    ]
 
 
-def quick_plan(threads: int) -> FullPlan:
-    """Return the same on problems so small that only the working can be judged, not the speed."""
-    digits = FullCase(1_000, 3, threads, "digits", 784)
-    return FullPlan(
-        cases=(
-            digits,
-            FullCase(1_000, 3, threads, "synthetic", 196),
-            FullCase(4_000, 10, threads, "patches", 64),
-            FullCase(4_000, 4, threads, "patches", 8),
-        ),
-        memory_case=digits,
-        iterations=2,
-        rules=QUICK_RULES,
-    )
+def quick_cases(threads: int) -> list[FullCase]:
+    """Return cases so small that only the working can be judged, not the speed."""
+    return [
+        FullCase(1_000, 3, threads, "digits", 784),
+        FullCase(1_000, 3, threads, "synthetic", 196),
+        FullCase(4_000, 10, threads, "patches", 64),
+        FullCase(4_000, 4, threads, "patches", 8),
+    ]
 
 
 def candidates(case: FullCase, part: str) -> list[Candidate]:
@@ -267,19 +246,20 @@ class FullBenchmark(FamilyBenchmark):
     }
 
     def __init__(self, pool: Pool, store: Store, threads: int, quick: bool) -> None:
-        self.plan = (quick_plan if quick else full_plan)(threads)
-        super().__init__(pool, store, self.plan.rules)
+        super().__init__(pool, store, QUICK_RULES if quick else _RULES)
+        self.cases = (quick_cases if quick else published_cases)(threads)
+        self.iterations = 2 if quick else 5  # that lead to the parameters
         self._whole: dict[FullCase, Group] = {}
 
     def sections(self) -> Iterator[Section]:
         """Measure; yield what is measured how, a section for each kind of samples, memory, and ratios."""
-        yield Section("Full covariances", _TEXT.format(bounds=self.bounds, reg_covar=self.plan.reg_covar))
+        yield Section("Full covariances", _TEXT.format(bounds=self.bounds, reg_covar=_REG_COVAR))
         for data, title in TITLES.items():
             if reason := self._lacks(data):
                 yield Section(title, f"Left out: {reason}.")
                 continue
             groups: list[Group] = []
-            for case in self.plan.cases:
+            for case in self.cases:
                 if case.data == data:
                     groups += self._groups(case)
                     yield Section(title, "With full covariances; what is timed is said above.", list(groups))
@@ -298,8 +278,8 @@ class FullBenchmark(FamilyBenchmark):
         samples = self._samples(case)
 
         def make() -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[Any]]]:
-            X, more = np.load(samples), {"reg_covar": self.plan.reg_covar}
-            model = fit_briefly("FullGMM", case.k, X, self.plan.iterations - 1, **more)
+            X = np.load(samples)
+            model = fit_briefly("FullGMM", case.k, X, self.iterations - 1, reg_covar=_REG_COVAR)
             likeliest = model.predict(X).astype(np.int32)
             fit_quietly(model.set_params(max_iter=1, warm_start=True), X)
             found = {"means": model.means_, "covariances": model.covariances_, "weights": positive(model.weights_)}
@@ -307,11 +287,11 @@ class FullBenchmark(FamilyBenchmark):
             return found, {"likeliest": likeliest, "responsibilities": gamma}
 
         start = self.store.start(f"start-{case.kind}", make)
-        return Problem("full", samples, start, case.n, case.threads, self.plan.reg_covar)
+        return Problem("full", samples, start, case.n, case.threads, _REG_COVAR)
 
     def _samples(self, case: FullCase) -> str:
         """Return the file of all samples of the case's kind."""
-        n = max([case.n, *(each.n for each in self.plan.cases if each.kind == case.kind)])
+        n = max([case.n, *(each.n for each in self.cases if each.kind == case.kind)])
 
         def make() -> NDArray[np.float32]:
             if case.data == "digits":
@@ -370,7 +350,7 @@ class FullBenchmark(FamilyBenchmark):
         return group
 
     def _memory(self) -> Section:
-        case = self.plan.memory_case
+        case = max((each for each in self.cases if each.data == "digits"), key=lambda each: each.n)
         title = "Memory of a fit with full covariances"
         if reason := self._lacks(case.data):
             return Section(title, f"Left out: {reason}.")
@@ -380,7 +360,7 @@ class FullBenchmark(FamilyBenchmark):
             "the rotated samples."
         )
         samples = self._samples(case)
-        options = {"samples": samples, "k": case.k, "reg_covar": self.plan.reg_covar, "n_threads": case.threads}
+        options = {"samples": samples, "k": case.k, "reg_covar": _REG_COVAR, "n_threads": case.threads}
         rotated = np.load(samples, mmap_mode="r").nbytes
         beside = {"covariances of all components, float64": 8 * case.k * case.d**2}
         return self.memory(title, text, options, "samples and rotated samples", rotated, **beside)
