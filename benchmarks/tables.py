@@ -79,7 +79,7 @@ def main() -> None:
         )
         for section in report["sections"]:
             if section["title"] == "One EM iteration: components K":
-                print("\n".join(conv_table(section)))
+                print("\n".join(conv_table(section)) + "\n")
         groups = [group for section in report["sections"] for group in section["groups"]]
         if iterations := [group for group in groups if group["case"].get("part") == "iterate" and group["rows"]]:
             print("\n".join(full_table(iterations)))
