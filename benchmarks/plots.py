@@ -8,9 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from measure import Group
+from measure import Group, Row, duration
 from report import Section
-from timing import duration
 
 _DPI = 130
 _OWN = "convgmm"  # rows whose names begin so are drawn in strong colours
@@ -27,6 +26,11 @@ def _style(sections: Sequence[Section]) -> dict[str, tuple[str, str]]:
     coloured = [(name, _OWN_COLOURS[i % len(_OWN_COLOURS)]) for i, name in enumerate(own)]
     coloured += [(name, _PEER_COLOURS[i % len(_PEER_COLOURS)]) for i, name in enumerate(peers)]
     return {name: (colour, _MARKERS[i % len(_MARKERS)]) for i, (name, colour) in enumerate(coloured)}
+
+
+def _spread(rows: Sequence[Row]) -> list[list[float]]:
+    """Return how far the shortest and the longest times are from the medians."""
+    return [[row.median - min(row.seconds) for row in rows], [max(row.seconds) - row.median for row in rows]]
 
 
 def draw_groups(sections: Sequence[Section], path: Path) -> list[Path]:
@@ -49,16 +53,15 @@ def draw_groups(sections: Sequence[Section], path: Path) -> list[Path]:
 
 def _dots(ax: Axes, title: str, group: Group, style: dict[str, tuple[str, str]]) -> None:
     for place, row in enumerate(group.rows):
-        timing, (colour, marker) = row.timing, style[row.name]
-        spread = [[timing.median - timing.minimum], [timing.maximum - timing.median]]
-        ax.errorbar(timing.median, place, xerr=spread, color=colour, marker=marker, markersize=7, capsize=3)
-        label, end = duration(timing.median), (timing.maximum, place)
-        ax.annotate(label, end, xytext=(8, 0), textcoords="offset points", va="center")
+        colour, marker = style[row.name]
+        ax.errorbar(row.median, place, xerr=_spread([row]), color=colour, marker=marker, markersize=7, capsize=3)
+        end = max(row.seconds), place
+        ax.annotate(duration(row.median), end, xytext=(8, 0), textcoords="offset points", va="center")
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(lambda seconds, _: duration(seconds))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    times = [seconds for row in group.rows for seconds in row.timing.seconds]
+    times = [seconds for row in group.rows for seconds in row.seconds]
     ax.set_xlim(min(times) / 1.5, max(times) * 2.5)
     ax.set_yticks(range(len(group.rows)), [row.name for row in group.rows])
     ax.set_ylim(len(group.rows) - 0.4, -0.6)
@@ -77,15 +80,9 @@ def draw_sweeps(sections: Sequence[Section], path: Path) -> list[Path]:
     n_rows = -(-len(sweeps) // n_columns)
     figure = Figure(figsize=(11, 3.6 * n_rows + 1.2), layout="constrained")
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    common = _curves(panels[0], sweeps[0], style)
-    for section, ax in zip(sweeps[1:], panels[1:], strict=False):
-        handles = _curves(ax, section, style)
-        if not handles.keys() <= common.keys():
-            legend = ax.legend(handles.values(), handles.keys(), fontsize="small")
-            if ax is panels[len(sweeps) - 1] and len(sweeps) % n_columns:  # the place beside it is empty
-                legend.set_loc("upper left")
-                legend.set_bbox_to_anchor((1.05, 1))
-                legend.set_in_layout(False)
+    common: dict[str, Any] = {}
+    for section, ax in zip(sweeps, panels, strict=False):
+        common |= _curves(ax, section, style)
     for ax in panels[len(sweeps) :]:
         ax.set_axis_off()
     figure.legend(common.values(), common.keys(), loc="outside lower center", ncols=3, fontsize="small")
@@ -97,18 +94,11 @@ def _curves(ax: Axes, section: Section, style: dict[str, tuple[str, str]]) -> di
     handles: dict[str, Any] = {}
     values = [int(column.replace(",", "")) for column in section.columns]
     for name, (colour, marker) in style.items():
-        found = [(value, row.timing) for value, g in zip(values, section.groups, strict=True) if (row := g.row(name))]
-        if not found:
-            continue
-        medians = [timing.median for _, timing in found]
-        spread = [
-            [timing.median - timing.minimum for _, timing in found],
-            [timing.maximum - timing.median for _, timing in found],
-        ]
-        at = [value for value, _ in found]
-        handles[name] = ax.errorbar(
-            at, medians, yerr=spread, color=colour, marker=marker, markersize=4, capsize=2, lw=1.2
-        )
+        found = {value: row for value, group in zip(values, section.groups, strict=True) if (row := group.row(name))}
+        if found:
+            rows, look = list(found.values()), {"color": colour, "marker": marker, "markersize": 4, "lw": 1.2}
+            medians = [row.median for row in rows]
+            handles[name] = ax.errorbar(list(found), medians, yerr=_spread(rows), capsize=2, **look)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(values, section.columns)

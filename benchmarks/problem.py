@@ -1,48 +1,72 @@
-"""Patches, and the parameters that every implementation starts from, in files that all processes read."""
+"""EM problems: samples, and the parameters that every implementation starts from, in files that all processes read."""
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from convgmm.half_spectrum import HalfSpectrum, half_spectrum
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
 
-from cases import Case
-from convgmm import ConvGMM
-from convgmm.datasets import extract_patches, load_bsds500, load_sample_images
+from convgmm.basis import Fourier
+from convgmm.datasets import load_bsds500, load_sample_images
 
-# A few iterations make responsibilities as sparse as they are in most of a fit.
-_WARMING_ITERATIONS = 10
-_WARMING_PATCHES = 200_000
+_BLOCK = 4096
+# A component that no sample belongs to has weight 0, whose logarithm not every peer bears.
+_LEAST_WEIGHT = 1e-12
 
 
 @dataclass(frozen=True)
 class Problem:
-    """An EM problem as a process receives it: names of files, and numbers."""
+    """An EM problem as a process receives it: names of files, and numbers.
 
-    patches: str
-    parameters: str
+    Attributes
+    ----------
+    family : {"conv", "full"}
+        What the components are.
+    samples : str
+        File of at least n samples, (…, side, side) of mean-free patches for "conv", (…, D) for "full".
+    start : str
+        Folder that holds parameters.npz: weights (K,), and spectra on the plane or means and covariances. With full
+        covariances likeliest.npy, (…,), each sample's component in the iteration before, and responsibilities.npy,
+        (…, K), those of the parameters.
+    n, threads : int
+        How many of the samples, and of threads.
+    reg_covar : float
+        Added to the diagonal of every updated covariance.
+    """
+
+    family: str
+    samples: str
+    start: str
     n: int
-    side: int
     threads: int
+    reg_covar: float = 0.0
 
     @property
-    def half(self) -> HalfSpectrum:
-        """The half spectrum of mean-free patches."""
-        return half_spectrum((self.side, self.side), True)
+    def basis(self) -> Fourier:
+        """The half spectrum of the patches."""
+        return Fourier(np.load(self.samples, mmap_mode="r").shape[1:], True)
 
-    def load_patches(self) -> NDArray[np.float32]:
-        """Return (n, side, side), mean removed."""
-        return np.array(np.load(self.patches, mmap_mode="r")[: self.n])
+    def load_samples(self) -> NDArray[np.float32]:
+        """Return (n, …)."""
+        return np.array(np.load(self.samples, mmap_mode="r")[: self.n])
 
-    def load_parameters(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return weights (K,) and half spectra (K, D)."""
-        with np.load(self.parameters) as stored:
-            return stored["weights"], stored["spectra"]
+    def load_parameters(self) -> dict[str, NDArray[np.float64]]:
+        """Return the parameters."""
+        with np.load(Path(self.start) / "parameters.npz") as stored:
+            return dict(stored)
+
+    def load_beside(self, name: str) -> NDArray[Any]:
+        """Return what the folder of the start holds of each sample, (n, …)."""
+        return np.array(np.load(Path(self.start) / f"{name}.npy", mmap_mode="r")[: self.n])
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """Yield the samples in float64, block by block, with their places."""
+        samples = np.load(self.samples, mmap_mode="r")
+        for first in range(0, self.n, _BLOCK):
+            place = slice(first, min(first + _BLOCK, self.n))
+            yield place, samples[place].astype(np.float64)
 
 
 def load_images(data_dir: str | None) -> tuple[list[NDArray[np.float32]], str]:
@@ -52,38 +76,36 @@ def load_images(data_dir: str | None) -> tuple[list[NDArray[np.float32]], str]:
     return load_bsds500("train", data_dir), "the 200 training photographs of BSDS500"
 
 
+@dataclass(frozen=True, eq=False)
 class Store:
-    """Makes patches and parameters once for each shape and number of components, and keeps them in a folder."""
+    """A folder of what problems are made of, each made once; photographs, and where digits are."""
 
-    def __init__(self, folder: Path, images: Sequence[NDArray[np.float32]], most_patches: dict[int, int]) -> None:
-        """`most_patches` says for each side how many patches will be asked for."""
-        self._folder = folder
-        self._images = images
-        self._most_patches = most_patches
+    folder: Path
+    images: Sequence[NDArray[np.float32]]
+    data_dir: str | None
 
-    def problem(self, case: Case, *, iterations: int = _WARMING_ITERATIONS) -> Problem:
-        """Return the problem of a case; its parameters are those after so many EM iterations."""
-        patches = self._patches(case.side)
-        parameters = self._folder / f"parameters-{case.side}-{case.k}-{iterations}.npz"
-        if not parameters.exists():
-            n = min(_WARMING_PATCHES, self._most_patches[case.side])
-            model = fit_briefly(np.array(np.load(patches, mmap_mode="r")[:n]), case.k, iterations)
-            # A component that no patch belongs to has weight 0, whose logarithm not every peer bears.
-            weights = np.maximum(model.weights_, 1e-12)
-            spectra = half_spectrum((case.side, case.side), True).from_plane(model.spectra_)
-            np.savez(parameters, weights=weights / weights.sum(), spectra=spectra)
-        return Problem(str(patches), str(parameters), case.n, case.side, case.threads)
-
-    def _patches(self, side: int) -> Path:
-        path = self._folder / f"patches-{side}.npy"
+    def samples(self, name: str, make: Callable[[], NDArray[np.float32]]) -> str:
+        """Return the file of samples of this name."""
+        path = self.folder / f"{name}.npy"
         if not path.exists():
-            np.save(path, extract_patches(self._images, (side, side), self._most_patches[side], random_state=0))
-        return path
+            np.save(path, make())
+        return str(path)
+
+    def start(
+        self, name: str, make: Callable[[], tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[Any]]]]
+    ) -> str:
+        """Return the folder of the start of this name, of parameters and of what goes with each sample."""
+        path = self.folder / name
+        if not path.exists():
+            parameters, beside = make()
+            path.mkdir()
+            np.savez(path / "parameters.npz", **parameters)
+            for each, values in beside.items():
+                np.save(path / f"{each}.npy", values)
+        return str(path)
 
 
-def fit_briefly(patches: NDArray[np.float32], k: int, iterations: int, **options: Any) -> ConvGMM:
-    """Fit exactly so many iterations, and keep all components."""
-    model = ConvGMM(k, max_iter=iterations, tol=0, prune_threshold=0, random_state=0, **options)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(patches)
+def positive(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights whose logarithms are finite."""
+    raised = np.maximum(weights, _LEAST_WEIGHT)
+    return np.asarray(raised / raised.sum())

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from convgmm.files import write_atomically
-from measure import Group, Row
-from timing import duration, span
+from measure import Group, Row, duration, span
 
 # Above this a processor was not idle when the run began.
 _IDLE_LOAD = 0.3
@@ -53,48 +51,19 @@ class Report:
     sections: list[Section]
     taken: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def groups(self) -> dict[str, Group]:
-        """Return every group once, by its key."""
-        return {group.key: group for section in self.sections for group in section.groups}
-
     def wrong(self) -> list[str]:
-        """Say which implementations gave another result."""
-        return [
-            f"{group.title}: {name}: {why}" for group in self.groups().values() for name, why in group.wrong.items()
-        ]
+        """Say which implementations gave another result, each once."""
+        groups = [group for section in self.sections for group in section.groups]
+        lines = [f"{group.title}: {name}: {why}" for group in groups for name, why in group.wrong.items()]
+        return list(dict.fromkeys(lines))
 
 
 def write(report: Report, folder: Path) -> list[Path]:
     """Write results.json and results.md; return their paths."""
-    contents = {"results.json": json.dumps(_as_json(report), indent=1), "results.md": markdown(report)}
+    contents = {"results.json": json.dumps(asdict(report), indent=1), "results.md": "\n".join(_lines(report)) + "\n"}
     for name, content in contents.items():
         write_atomically(folder / name, content.encode())
     return [folder / name for name in contents]
-
-
-def _as_json(report: Report) -> dict[str, Any]:
-    def row(of: Row) -> dict[str, Any]:
-        timing = of.timing
-        return {
-            "name": of.name,
-            "median_seconds": timing.median,
-            "minimum_seconds": timing.minimum,
-            "maximum_seconds": timing.maximum,
-            "seconds": list(timing.seconds),
-            "deviations": of.deviations,
-            "details": of.details,
-        }
-
-    whole = {name: getattr(report, name) for name in ("taken", "settings", "machine", "versions")}
-    whole |= {"load_before": report.load_before, "load_after": report.load_after}
-    groups = {key: {**asdict(group), "rows": [row(of) for of in group.rows]} for key, group in report.groups().items()}
-    sections = [{**asdict(section), "groups": [group.key for group in section.groups]} for section in report.sections]
-    return {**whole, "sections": sections, "groups": groups}
-
-
-def markdown(report: Report) -> str:
-    """Return the report as Markdown."""
-    return "\n".join(_lines(report)) + "\n"
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -137,37 +106,46 @@ def _loads(load: tuple[float, float, float]) -> str:
 
 
 def _table(group: Group) -> Iterator[str]:
-    deviations = list(dict.fromkeys(name for row in group.rows for name, off in row.deviations.items() if off > 0))
-    details = list(dict.fromkeys(name for row in group.rows for name in row.details))
-    compared = len(group.rows) > 1
+    deviations = list(
+        dict.fromkeys(name for row in group.rows for name, off in row.judgement.deviations.items() if off > 0)
+    )
+    details = list(dict.fromkeys(name for row in group.rows for name in row.judgement.details))
+    compared, kernels = len(group.rows) > 1, any(row.kernel for row in group.rows)
     head = ["implementation", "median", "shortest – longest", "repetitions"]
     head += ["relative to the first"] * compared + [f"{name} off by" for name in deviations] + details
+    head += ["BLAS kernel"] * kernels
     yield ""
     yield f"**{group.title}**"
     yield ""
-    yield _row(head)
-    yield _row(["---"] + ["--:"] * (len(head) - 1))
+    yield table_row(head)
+    yield table_row(["---"] + ["--:"] * (len(head) - 1))
     for row in group.rows:
-        timing = row.timing
-        cells = [row.name, duration(timing.median), span(timing.seconds), str(len(timing.seconds))]
-        cells += [f"{timing.median / group.rows[0].timing.median:.2f}"] * compared
-        cells += [f"{row.deviations[name]:.1e}" if name in row.deviations else "" for name in deviations]
-        cells += [f"{row.details[name]:.3g}" if name in row.details else "" for name in details]
-        yield _row(cells)
+        off, numbers = row.judgement.deviations, row.judgement.details
+        cells = [row.name, duration(row.median), span(row.seconds), str(len(row.seconds))]
+        cells += [f"{row.median / group.rows[0].median:.2f}"] * compared
+        cells += [f"{off[name]:.1e}" if name in off else "" for name in deviations]
+        cells += [f"{numbers[name]:.3g}" if name in numbers else "" for name in details]
+        cells += [_kernel(row)] * kernels
+        yield table_row(cells)
     yield ""
     yield from _remarks(group)
+
+
+def _kernel(row: Row) -> str:
+    slower = [f"{kernel} {duration(seconds)}" for kernel, seconds in row.slower_kernels.items()]
+    return f"{row.kernel}; slower: {', '.join(slower)}" if slower else row.kernel
 
 
 def _common_table(section: Section) -> Iterator[str]:
     names = list(dict.fromkeys(row.name for group in section.groups for row in group.rows))
     yield ""
-    yield _row([str(section.axis), *section.columns])
-    yield _row(["---"] + ["--:"] * len(section.columns))
+    yield table_row([str(section.axis), *section.columns])
+    yield table_row(["---"] + ["--:"] * len(section.columns))
     for name in names:
         cells = []
         for row in (group.row(name) for group in section.groups):
-            cells.append(f"{duration(row.timing.median)} ({span(row.timing.seconds)})" if row else "left out")
-        yield _row([name, *cells])
+            cells.append(f"{duration(row.median)} ({span(row.seconds)})" if row else "left out")
+        yield table_row([name, *cells])
     yield ""
     for column, group in zip(section.columns, section.groups, strict=True):
         yield from _remarks(group, f"{section.axis} {column}: ")
@@ -179,5 +157,6 @@ def _remarks(group: Group, prefix: str = "") -> Iterator[str]:
     yield from (f"- {prefix}{line}" for line in [*group.notes, *left_out, load])
 
 
-def _row(cells: list[str]) -> str:
+def table_row(cells: list[str]) -> str:
+    """Write a row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"

@@ -5,24 +5,19 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-import full_cases
-from cases import Plan, full_plan, quick_plan
+from conv_cases import ConvBenchmark
 from convgmm.files import writable_folder
-from full_problem import FullStore
-from full_sections import FullIterations
-from machine import hardware, load_average, versions
+from full_cases import FullBenchmark
+from machine import forced_kernels, hardware, load_average, versions
 from plots import draw_groups, draw_sweeps
 from problem import Store, load_images
 from report import Report, Section, write
-from sections import EmIterations, climb, extraction, half_spectra, matrix_product, memory
 from workers import Pool
 
+_FAMILIES = {"conv": [ConvBenchmark], "full": [FullBenchmark], "all": [ConvBenchmark, FullBenchmark]}
 _FOLDERS = {"conv": "results", "full": "results-full", "all": "results-all"}
 
 
@@ -38,10 +33,13 @@ def main() -> int:
         "mode": "quick: the numbers mean nothing" if options.quick else "full",
         "threads": str(options.threads),
         "patches": f"{source}; mean removed, standard deviation at least 0.04",
+        "kernels forced by the environment": forced_kernels() or "none",
     }
     sections: dict[str, Section] = {}
     with tempfile.TemporaryDirectory(prefix="convgmm-benchmark-") as scratch, Pool() as pool:
-        for section in _measure(pool, options, images, Path(scratch)):
+        store = Store(Path(scratch), images, options.data_dir)
+        families = [family(pool, store, options.threads, options.quick) for family in _FAMILIES[options.family]]
+        for section in chain.from_iterable(family.sections() for family in families):
             # Written each time, so that an interrupt loses one case only.
             sections[section.title] = section
             settings["minutes"] = f"{(time.monotonic() - started) / 60:.1f}"
@@ -59,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measure convgmm beside its peers.")
     parser.add_argument(
         "--family",
-        choices=_FOLDERS,
+        choices=_FAMILIES,
         default="conv",
         help="the convolutional mixture (default), the one with full covariances, or both in one report",
     )
@@ -73,32 +71,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, help="folder for the results (default: one of the family's own)")
     return parser
-
-
-def _most_patches(plan: Plan) -> dict[int, int]:
-    """Return for each patch side how many patches are needed at most."""
-    cases = [plan.base, *(case for sweep in plan.sweeps for case in sweep.cases(plan.base).values())]
-    most = dict.fromkeys(plan.transform_sides, plan.base.n)
-    for case in cases:
-        most[case.side] = max(most.get(case.side, 0), case.n)
-    return most
-
-
-def _measure(
-    pool: Pool, options: argparse.Namespace, images: list[NDArray[np.float32]], scratch: Path
-) -> Iterator[Section]:
-    if options.family in ("conv", "all"):
-        plan = (quick_plan if options.quick else full_plan)(options.threads)
-        store = Store(scratch, images, _most_patches(plan))
-        yield from EmIterations(pool, plan, store).sections()
-        yield matrix_product(pool, plan)
-        yield climb(pool, plan, store)
-        yield half_spectra(pool, plan, store)
-        yield extraction(pool, plan, options.data_dir)
-        yield memory(plan)
-    if options.family in ("full", "all"):
-        covariances = (full_cases.quick_plan if options.quick else full_cases.full_plan)(options.threads)
-        yield from FullIterations(pool, FullStore(scratch, images, options.data_dir, covariances)).sections()
 
 
 if __name__ == "__main__":

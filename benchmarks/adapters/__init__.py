@@ -1,0 +1,1 @@
+"""One file for each implementation, with what it does for either family; `EM` in it names the classes."""
