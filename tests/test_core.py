@@ -33,7 +33,7 @@ def spectral(rng):
 @pytest.fixture
 def full(rng):
     """Return what `full_posterior` takes before the number of threads."""
-    whiteners, log_diagonal, _ = _core.full_factorize_float64(np.tile(np.eye(6), (3, 1, 1)), 1)
+    whiteners, log_diagonal, _, _ = _core.full_factorize_float64(np.tile(np.eye(6), (3, 1, 1)), 1)
     return [rng.standard_normal((40, 6)), rng.standard_normal((3, 6)), whiteners, log_diagonal - 3 * np.log(2 * np.pi)]
 
 
@@ -123,7 +123,7 @@ def test_hard_and_drawn_assignments(dtype, weighted, rng):
 
     X = rng.standard_normal((n, 6)).astype(dtype)
     factorize = _core.full_factorize_float32 if dtype == np.float32 else _core.full_factorize_float64
-    whiteners, log_diagonal, _ = factorize(rng.uniform(0.5, 2, (K, 1, 1)) * np.eye(6), 1)
+    whiteners, log_diagonal, _, _ = factorize(rng.uniform(0.5, 2, (K, 1, 1)) * np.eye(6), 1)
     full = rng.standard_normal((K, 6)), whiteners, log_diagonal
 
     def spectral_expect(part, threads=2, **how):
@@ -302,7 +302,8 @@ def test_the_first_sample_without_density_is_named(dtype, D, rng):
 def test_transforms_of_many_shapes_planned_beside_pyfftw():
     assert "Error" not in run_script("""
 import threading, numpy as np, pyfftw
-from convgmm import _core
+from convgmm import _core, _fftw
+_fftw.provide()
 def ours(first):
     for i in range(first, 400, 2):
         for dtype in (np.float32, np.float64):

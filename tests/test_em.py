@@ -5,8 +5,11 @@ import warnings
 import numpy as np
 import pytest
 
-from convgmm.em import LikelihoodWarning, Monitor
-from convgmm.families.full import MomentStatistics
+from convgmm.basis import Fourier
+from convgmm.em import Batch, LikelihoodWarning, Monitor, Problem
+from convgmm.families import Assign, Full, Spectral
+from convgmm.families.full import FullStart, MomentStatistics
+from convgmm.families.spectral import SpectralStart
 from convgmm.source import InMemory
 
 
@@ -71,3 +74,32 @@ def test_a_source_in_memory_leaves_out_samples_of_weight_zero():
     assert [block.number(i) for i in range(3)] == [1, 3, 4]
     assert InMemory(X).block.samples is X
     assert InMemory(X, np.full(5, 1e308)).block.weight.max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("family", [Spectral(Fourier((9,), True)), Full()], ids=["Spectral", "Full"])
+def test_hard_and_drawn_assignments(family, dtype, rng):
+    X = rng.standard_normal((4000, 9)).astype(dtype)
+    X[2000:] = X[2000:].cumsum(axis=1)
+    problem = Problem.of(family, InMemory(X), 2)
+    given = (
+        SpectralStart(3, "kmeans++", None, None)
+        if isinstance(family, Spectral)
+        else FullStart(3, "kmeans++", *[None] * 4)
+    )
+    data = problem.data[0]
+    start = family.start(given, data, problem.survey, problem.frame, np.random.RandomState(0), 2)
+    prepared = family.prepare(start, problem.frame, problem.dtype, 2)
+    gamma, _ = family.posterior(prepared, data.values, 2)
+
+    def shares(algorithm, iteration=0):
+        return algorithm.step(family, prepared, problem.data, iteration, 2).responsibility
+
+    np.testing.assert_array_equal(shares(Batch(Assign("hard"))), np.bincount(gamma.argmax(axis=1), minlength=3))
+    np.testing.assert_allclose(shares(Batch()), gamma.sum(axis=0), rtol=1e-5)
+    drawn = np.stack([shares(Batch(Assign("draw", seed=5)), iteration) for iteration in range(200)])
+    assert (drawn.sum(axis=1) == 4000).all()
+    deviation = np.sqrt((gamma * (1 - gamma)).sum(axis=0) / 200)
+    np.testing.assert_array_less(np.abs(drawn.mean(axis=0) - gamma.sum(axis=0)), 5 * deviation + 1e-3)
+    assert len(np.unique(drawn, axis=0)) > 20
+    np.testing.assert_array_equal(shares(Batch(Assign("draw", seed=5)), 7), drawn[7])

@@ -12,8 +12,8 @@ import convgmm
 from adapters.em import Arrays, Em, Floats
 from convgmm import _core
 from convgmm.datasets import extract_patches
-from convgmm.families import Family, Full, Spectral
-from convgmm.families.family import Data
+from convgmm.families import Assign, Family, Full, Spectral
+from convgmm.families.family import SOFT, Data
 from convgmm.families.full import MomentStatistics, PreparedGaussians
 from convgmm.source import InMemory
 from machine import peak_bytes, resident_bytes
@@ -26,7 +26,9 @@ _LEAST_RESPONSIBILITY = {"float32": 1e-7, "float64": 1e-15}
 class DenseFull(Full):
     """Full covariances with every component evaluated in full for every sample."""
 
-    def expect(self, prepared: PreparedGaussians, data: Data, n_threads: int) -> MomentStatistics:
+    def expect(
+        self, prepared: PreparedGaussians, data: Data, n_threads: int, assign: Assign = SOFT
+    ) -> MomentStatistics:
         """Return the same statistics without pruning."""
         n, D = data.values.shape
         *sums, rows, pairs = _core.full_expect(
@@ -38,6 +40,7 @@ class DenseFull(Full):
             data.memory["likeliest"],
             [D],
             n_threads,
+            *assign.arguments(data.block),
         )
         walk = tuple(zip(rows, pairs, strict=True))
         return MomentStatistics(prepared.means, *sums, walk, n * len(prepared.means))

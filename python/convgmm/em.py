@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from typing import Any, Generic, Protocol, TypeVar
@@ -13,8 +13,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from . import _core
-from .families import CollapseError, Family
-from .families.family import Data
+from .families import Assign, CollapseError, Family
+from .families.family import SOFT, Data
 from .model import no_density
 from .source import Source
 
@@ -134,14 +134,23 @@ class Fit:
 class Algorithm(Protocol):
     """How a pass over the data becomes new parameters."""
 
-    def step(self, family: Family, prepared: Any, data: Iterable[Data], n_threads: int) -> Any:
+    def step(self, family: Family, prepared: Any, data: Iterable[Data], iteration: int, n_threads: int) -> Any:
         """Return the statistics of one pass, that `maximize` turns into parameters."""
 
 
+@dataclass(frozen=True)
 class Batch:
-    """Every pass reads all samples: the statistics of the blocks, added up in their order."""
+    """Every pass reads all samples: the statistics of the blocks, added up in their order.
 
-    def step(self, family: Family, prepared: Any, data: Iterable[Data], n_threads: int) -> Any:
+    Attributes
+    ----------
+    assign : Assign
+        How posteriors become weights; its iteration is that of the pass.
+    """
+
+    assign: Assign = SOFT
+
+    def step(self, family: Family, prepared: Any, data: Iterable[Data], iteration: int, n_threads: int) -> Any:
         """Return the statistics of all data.
 
         Raises
@@ -149,12 +158,13 @@ class Batch:
         ValueError
             If a sample has no density; names it by the caller's number.
         """
-        return reduce(add, (_expect(family, prepared, each, n_threads) for each in data))
+        assign = replace(self.assign, iteration=iteration)
+        return reduce(add, (_expect(family, prepared, each, n_threads, assign) for each in data))
 
 
-def _expect(family: Family, prepared: Any, data: Data, n_threads: int) -> Any:
+def _expect(family: Family, prepared: Any, data: Data, n_threads: int, assign: Assign) -> Any:
     try:
-        return family.expect(prepared, data, n_threads)
+        return family.expect(prepared, data, n_threads, assign)
     except _core.NoDensity as error:
         raise no_density(data.block.number(int(error.args[0]))) from None
 
@@ -252,7 +262,7 @@ def run(problem: Problem, start: Any, options: Options, previous: float | None =
     with tqdm(total=options.max_iter, desc="EM", unit="it", disable=not options.progress) as bar:
         for iteration in range(options.max_iter):
             prepared = family.prepare(parameters, frame, problem.dtype, n_threads)
-            statistics = options.algorithm.step(family, prepared, problem.data, n_threads)
+            statistics = options.algorithm.step(family, prepared, problem.data, iteration, n_threads)
             details = statistics.details
             total = float(statistics.responsibility.sum())
             share = statistics.responsibility / total

@@ -132,8 +132,9 @@ class Model:
             density = compute(X).astype(X.dtype, copy=False)
             distant = np.flatnonzero(~np.isfinite(density).any(axis=1) | np.isnan(density).any(axis=1))
             if len(distant):
-                density[distant] = compute(self._in_float64(X, distant))
-        self._refuse(distant[~np.isfinite(density[distant]).any(axis=1)])
+                again = compute(self._in_float64(X, distant))
+                self._refuse(distant[~np.isfinite(again).any(axis=1)])
+                density[distant] = again
         return density
 
     def posterior(
@@ -158,9 +159,9 @@ class Model:
         distant = np.flatnonzero(np.isnan(log_probability))
         if len(distant):
             again = compute(self.values(self._in_float64(X, distant), n_threads))
-            with np.errstate(over="ignore"):
+            self._refuse(distant[~np.isfinite(again[1])])
+            with np.errstate(over="ignore"):  # of log p(x) in float32 only its sign may be left
                 gamma[distant], log_probability[distant] = again
-        self._refuse(distant[~np.isfinite(log_probability[distant])])
         return gamma, log_probability
 
     def _in_float64(self, X: Floats, rows: NDArray[np.intp]) -> Floats:

@@ -1,10 +1,10 @@
 """Kinds of components: one file each, and the protocol that they follow."""
 
-from .family import CollapseError, Family, Floats, Portrait, Reading
+from .family import Assign, CollapseError, Family, Floats, Portrait, Reading
 from .full import Full
 from .spectral import Spectral
 
 #: Every family, by the name that stands in saved models.
 FAMILIES: dict[str, type[Family]] = {family.__name__: family for family in (Spectral, Full)}
 
-__all__ = ["FAMILIES", "CollapseError", "Family", "Floats", "Full", "Portrait", "Reading", "Spectral"]
+__all__ = ["FAMILIES", "Assign", "CollapseError", "Family", "Floats", "Full", "Portrait", "Reading", "Spectral"]

@@ -10,7 +10,7 @@ what belongs to data, to a fit or to a model is a value that is handed in.
     represent(reading, frame) → Data      samples in the form that the hot loop reads
     start(…) → parameters
     prepare(parameters, frame) → Prepared factors and constants, once for many questions
-    expect(prepared, data) → statistics   the hot loop, in C++; statistics + statistics
+    expect(prepared, data, assign) → …    statistics: the hot loop, in C++; statistics + statistics
     maximize(statistics, parameters, frame) → parameters
 
 Parameters live in the frame; `to_arrays` and `from_arrays` go between them and the arrays that users see.
@@ -19,7 +19,7 @@ Parameters live in the frame; `to_arrays` and `from_arrays` go between them and 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,32 @@ class Data:
     values: Floats
     block: Block
     memory: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Assign:
+    """How a sample's posterior becomes the weights with which it enters the statistics.
+
+    Attributes
+    ----------
+    kind : {"soft", "hard", "draw"}
+        The posterior itself; 1 for the likeliest component, of equal ones the first; or 1 for a component drawn from
+        the posterior, keyed by seed, iteration and the sample's number, whatever the threads and blocks are.
+    seed, iteration : int
+        Of the draws.
+    """
+
+    kind: Literal["soft", "hard", "draw"] = "soft"
+    seed: int = 0
+    iteration: int = 0
+
+    def arguments(self, block: Block) -> tuple[Literal["soft", "hard", "draw"], int, int, int]:
+        """Return what the core takes for a block."""
+        return self.kind, self.seed, self.iteration, block.first
+
+
+#: The assignment of plain EM.
+SOFT = Assign()
 
 
 @dataclass(frozen=True)
@@ -166,7 +192,7 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def expect(self, prepared: Any, data: Data, n_threads: int) -> Any:
+    def expect(self, prepared: Any, data: Data, n_threads: int, assign: Assign = SOFT) -> Any:
         """Return the statistics of the data. Raises `_core.NoDensity` for a sample that has no density."""
 
     @abstractmethod

@@ -16,7 +16,7 @@ from scipy.linalg import eigh
 from .. import _core
 from ..initialize import draw, k_means, nearest
 from ..source import Block
-from .family import Arrays, CollapseError, Data, Family, Floats, Portrait, Reading, log_weights
+from .family import SOFT, Arrays, Assign, CollapseError, Data, Family, Floats, Portrait, Reading, log_weights
 
 #: Below so many features float32 gains little, while they are easily so correlated (the log-densities of a layer below
 #: are) that sums in it leave covariances that are not positive definite: float64 is computed in.
@@ -338,7 +338,9 @@ class Full(Family):
             float(moved),
         )
 
-    def expect(self, prepared: PreparedGaussians, data: Data, n_threads: int) -> MomentStatistics:
+    def expect(
+        self, prepared: PreparedGaussians, data: Data, n_threads: int, assign: Assign = SOFT
+    ) -> MomentStatistics:
         """Return moments about the means; remembers each sample's likeliest component for the next time."""
         n, K = len(data.values), len(prepared.means)
         if data.memory.get("n_components") != K:  # at first, and when components were removed and others renumbered
@@ -352,6 +354,7 @@ class Full(Family):
             data.memory["likeliest"],
             [],
             n_threads,
+            *assign.arguments(data.block),
         )
         walk = tuple(zip(rows, pairs, strict=True))
         return MomentStatistics(prepared.means, responsibility, first, second, log_likelihood, walk, n * K)

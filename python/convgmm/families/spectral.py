@@ -14,7 +14,7 @@ from .. import _core
 from ..basis import Basis, degrees_of_freedom
 from ..initialize import kmeans_plus_plus, random_averages
 from ..source import Block
-from .family import Arrays, Data, Family, Floats, Portrait, Reading, log_weights
+from .family import SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading, log_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +229,9 @@ class Spectral(Family):
             log_weights(parameters.weights),
         )
 
-    def expect(self, prepared: PreparedSpectra, data: Data, n_threads: int) -> SpectralStatistics:
+    def expect(
+        self, prepared: PreparedSpectra, data: Data, n_threads: int, assign: Assign = SOFT
+    ) -> SpectralStatistics:
         """Return responsibilities summed, and squared coefficients weighted by them."""
         return SpectralStatistics(
             *_core.spectral_expect(
@@ -239,6 +241,7 @@ class Spectral(Family):
                 prepared.log_weights + prepared.log_normalisers,
                 data.block.weight,
                 n_threads,
+                *assign.arguments(data.block),
             )
         )
 
