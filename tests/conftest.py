@@ -9,6 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convgmm import _core
+
+
+@pytest.fixture(scope="session", autouse=True)
+def level() -> str:
+    """Return the instruction set in use; a forced one must be that."""
+    assert _core.level == os.environ.get("CONVGMM_ISA", _core.level)
+    return _core.level
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
