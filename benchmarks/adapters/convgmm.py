@@ -12,9 +12,8 @@ import convgmm
 from adapters.em import Arrays, Em, Floats
 from convgmm import _core
 from convgmm.datasets import extract_patches
-from convgmm.families import Assign, Family, Full, Spectral
-from convgmm.families.family import SOFT, Data
-from convgmm.families.full import MomentStatistics, PreparedGaussians
+from convgmm.families import Family, Full, Spectral
+from convgmm.families.full import MomentStatistics
 from convgmm.source import InMemory
 from machine import peak_bytes, resident_bytes
 from problem import Problem, load_images
@@ -26,24 +25,9 @@ _LEAST_RESPONSIBILITY = {"float32": 1e-7, "float64": 1e-15}
 class DenseFull(Full):
     """Full covariances with every component evaluated in full for every sample."""
 
-    def expect(
-        self, prepared: PreparedGaussians, data: Data, n_threads: int, assign: Assign = SOFT
-    ) -> MomentStatistics:
-        """Return the same statistics without pruning."""
-        n, D = data.values.shape
-        *sums, rows, pairs = _core.full_expect(
-            data.values,
-            prepared.means,
-            prepared.whiteners,
-            prepared.log_normalisers + prepared.log_weights,
-            data.block.weight,
-            data.memory["likeliest"],
-            [D],
-            n_threads,
-            *assign.arguments(data.block),
-        )
-        walk = tuple(zip(rows, pairs, strict=True))
-        return MomentStatistics(prepared.means, *sums, walk, n * len(prepared.means))
+    def stages(self, n_features: int) -> list[int]:
+        """Return a single stage of all rows."""
+        return [n_features]
 
 
 class _Own(Em):

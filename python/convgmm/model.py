@@ -1,7 +1,6 @@
 """The frozen model: a family, its frame and a mixture's arrays, prepared once for all questions."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,10 +94,6 @@ class Model:
             self._kept[name] = make()
         return self._kept[name]
 
-    def parameters(self, n_threads: int) -> Any:
-        """Return the parameters in the frame's coordinates."""
-        return self.kept("parameters", partial(self.family.from_arrays, self.arrays, self.frame, n_threads))
-
     def prepared(self, dtype: np.dtype[Any], n_threads: int) -> Any:
         """Return what densities of data of this type are computed from.
 
@@ -107,7 +102,12 @@ class Model:
         CollapseError
             If a covariance is not positive definite.
         """
-        return self.kept(dtype, lambda: self.family.prepare(self.parameters(n_threads), self.frame, dtype, n_threads))
+
+        def prepare() -> Any:
+            parameters = self.family.from_arrays(self.arrays, self.frame, n_threads)
+            return self.family.prepare(parameters, self.frame, dtype, n_threads)
+
+        return self.kept(dtype, prepare)
 
     # ---- questions ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from .. import _core
-from ..initialize import draw, k_means, nearest
+from ..initialize import draw, k_means, n_draws, nearest
 from ..source import Block
 from .family import SOFT, Arrays, Assign, CollapseError, Data, Family, Floats, Portrait, Reading, log_weights
 
@@ -25,8 +25,6 @@ LEAST_SINGLE = 64
 _LEAST_ROTATED = 32
 # Features whose scales differ by more are not rotated: in a sum the large ones' rounding would cover the small ones.
 _MOST_UNEVEN = 1e4
-# Samples for each component from which the start is found.
-_DRAWS_PER_COMPONENT = 100
 # Leading eigenvectors shown of a covariance.
 _EIGENVECTORS = 3
 
@@ -291,7 +289,7 @@ class Full(Family):
                 origin = means
             else:
                 # In an order that rounding does not change, lest one random state mean another start for each dtype.
-                chosen = draw(survey.order, block.weight, _DRAWS_PER_COMPONENT * K, rng)
+                chosen = draw(survey.order, block.weight, n_draws(K, D, 8), rng)
                 origin = _centres(X[chosen].astype(np.float64), given.init, K, rng, n_threads)
             labels = nearest(X, origin, n_threads)
             sample = np.argsort(labels, kind="stable")
@@ -352,12 +350,16 @@ class Full(Family):
             prepared.log_normalisers + prepared.log_weights,
             data.block.weight,
             data.memory["likeliest"],
-            [],
+            self.stages(data.values.shape[1]),
             n_threads,
             *assign.arguments(data.block),
         )
         walk = tuple(zip(rows, pairs, strict=True))
         return MomentStatistics(prepared.means, responsibility, first, second, log_likelihood, walk, n * K)
+
+    def stages(self, n_features: int) -> list[int]:
+        """Return after how many rows of z to look which components are left; none: the core plans them."""
+        return []
 
     def maximize(self, statistics: MomentStatistics, parameters: Gaussians, frame: FullFrame) -> Gaussians:
         """Return new means and covariances, in the memory of the statistics.
