@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from convgmm import _core
+from convgmm import _core, _fftw
+
+_fftw.provide()
 
 
 def spectral_constants(weights, multiplicities, spectra):
