@@ -23,6 +23,7 @@ from sklearn.utils.estimator_checks import (
     check_transformer_get_feature_names_out,
 )
 
+from convgmm.basis import Fourier
 from registry import ENTRIES, arrays, assert_same
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -389,6 +390,60 @@ def test_fit_predict_is_fit_then_predict(entry):
     np.testing.assert_array_equal(estimator.fit_predict(X, sample_weight=weight), estimator.predict(X))
 
 
+def test_fit_transform_is_fit_then_transform(entry):
+    X = entry.samples()
+    for output in ("posterior", "likelihood", "log_density", "standardized"):
+        estimator = entry.make(max_iter=3, **({} if entry.name == "DeepGMM" else {"output": output}))
+        np.testing.assert_array_equal(estimator.fit_transform(X), estimator.transform(X))
+
+
+def test_samples_are_transformed_once_by_a_fit(entry, monkeypatch):
+    calls = []
+    coefficients = Fourier.coefficients
+    monkeypatch.setattr(Fourier, "coefficients", lambda *given: calls.append(1) or coefficients(*given))
+    X = entry.samples()
+    for way in ("fit", "fit_predict", "fit_transform"):
+        calls.clear()
+        getattr(entry.make(max_iter=3), way)(X)
+        assert len(calls) == (entry.name != "FullGMM" and "FullGMM" not in entry.name), way
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("output", ["posterior", "likelihood", "standardized"])
+def test_outputs_of_a_distant_sample_are_finite(entry, output, temperature):
+    if entry.name == "DeepGMM":
+        pytest.importorskip("convgmm")
+        return
+    X = entry.samples().astype(np.float32)
+    estimator = entry.make(max_iter=3, output=output, temperature=temperature).fit(X)
+    far = X.copy()
+    far[1] *= np.float32(1e20)
+    found = estimator.transform(far)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(np.delete(found, 1, axis=0), np.delete(estimator.transform(X), 1, axis=0))
+    assert estimator.top_samples(far, 3).shape == (estimator.n_components_, 3)
+
+
+def test_what_was_set_by_hand_is_checked_before_it_is_kept(entry, tmp_path):
+    X = entry.samples()
+    estimator = entry.make(max_iter=3).fit(X)
+    mixture = getattr(estimator, "layers_", [estimator])[0]
+    mixture.weights_ = np.full(mixture.n_components_, np.nan)
+    with pytest.raises(ValueError, match="weights must be finite"):
+        pickle.dumps(estimator)
+    with pytest.raises(ValueError, match="weights must be finite"):
+        estimator.save(tmp_path / "model")
+
+
+def test_parameters_set_after_the_fit_do_not_change_what_is_kept(entry, tmp_path):
+    X = entry.samples()
+    estimator = entry.make(max_iter=3).fit(X)
+    expected = estimator.predict_proba(X)
+    name, value = {"C": ("remove_mean", False), "F": ("means", "zero"), "D": ("random_state", 3)}[entry.name[0]]
+    estimator.set_params(**{name: value}).save(tmp_path / "model")
+    np.testing.assert_array_equal(type(estimator).load(tmp_path / "model").predict_proba(X), expected)
+
+
 # ---- threads, forks, interrupts --------------------------------------------------------------------------------------
 
 
@@ -411,7 +466,7 @@ FITTED_BITS = """
     for dtype in (np.float32, np.float64):
         X = entry.samples(1500).astype(dtype)
         estimator = entry.make(max_iter=4).fit(X)
-        for array in [*arrays(estimator), estimator.predict_proba(X), estimator.log_density(X)]:
+        for array in [*arrays(estimator), estimator.predict_proba(X), estimator.log_density(X), estimator.sample(9)[0]]:
             total.update(array.tobytes())
     print(total.hexdigest())
 """

@@ -147,3 +147,29 @@ def test_layers_that_are_not_mixtures_are_refused(layers, images):
 def test_drop_last_is_refused_for_log_densities(images):
     with pytest.raises(ValueError, match="drop_last"):
         ConvGMM(2, output="log_density", drop_last=True).fit(images)
+
+
+def test_a_layer_can_be_swapped_and_tuned_at_once(images):
+    deep = DeepGMM(three_layers()[:2])
+    deep.set_params(layers__0__n_components=4, layers__1=ConvGMM(3), layers__1__max_iter=7)
+    assert deep.layers[0].n_components == 4
+    assert (type(deep.layers[1]), deep.layers[1].max_iter) == (ConvGMM, 7)
+    with pytest.raises(ValueError, match="layers__5"):
+        deep.set_params(layers__5__tol=1)
+
+
+def test_a_random_state_seeds_layers_without_one(images):
+    layers = [ConvGMM(3, output="likelihood", max_iter=3), FullGMM(2, max_iter=3, random_state=4)]
+    one, other = (DeepGMM(layers, random_state=7).fit(images) for _ in range(2))
+    assert [layer.random_state for layer in one.layers_] == [layer.random_state for layer in other.layers_]
+    assert one.layers_[1].random_state == 4
+    assert layers[0].random_state is None
+    np.testing.assert_array_equal(one.layers_[0].spectra_, other.layers_[0].spectra_)
+
+
+def test_fitted_layers_do_not_follow_the_given_list(images):
+    layers = three_layers()[:2]
+    deep = DeepGMM(layers).fit(images)
+    layers.append(three_layers()[2])
+    assert deep.predict(images).shape == (900,)
+    assert deep.layer_input(images, 0)[1] is images

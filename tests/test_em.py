@@ -5,12 +5,13 @@ import warnings
 import numpy as np
 import pytest
 
+from convgmm import ConvGMM
 from convgmm.basis import Fourier
-from convgmm.em import Batch, LikelihoodWarning, Monitor, Problem
+from convgmm.em import Batch, LikelihoodWarning, Monitor, Options, Problem, run
 from convgmm.families import Assign, Full, Spectral
 from convgmm.families.full import FullStart, MomentStatistics
 from convgmm.families.spectral import SpectralStart
-from convgmm.source import InMemory
+from convgmm.source import Block, InMemory
 
 
 def test_a_fall_of_the_likelihood_is_said():
@@ -103,3 +104,39 @@ def test_hard_and_drawn_assignments(family, dtype, rng):
     np.testing.assert_array_less(np.abs(drawn.mean(axis=0) - gamma.sum(axis=0)), 5 * deviation + 1e-3)
     assert len(np.unique(drawn, axis=0)) > 20
     np.testing.assert_array_equal(shares(Batch(Assign("draw", seed=5)), 7), drawn[7])
+
+
+class TwoBlocks:
+    """A source of more than one block."""
+
+    def __init__(self, X, cut):
+        self.parts = [Block(X[:cut]), Block(X[cut:], first=cut)]
+
+    def blocks(self):
+        yield from self.parts
+
+
+@pytest.mark.parametrize("family", [Spectral(Fourier((9,), True)), Full()], ids=["Spectral", "Full"])
+def test_blocks_add_up_to_the_whole(family, rng):
+    X = rng.standard_normal((600, 9))
+    X[300:] = X[300:].cumsum(axis=1)
+    given = (
+        SpectralStart(3, "kmeans++", None, None)
+        if isinstance(family, Spectral)
+        else FullStart(3, "kmeans++", *[None] * 4)
+    )
+    courses = []
+    for source in (InMemory(X), TwoBlocks(X, 250)):
+        problem = Problem.of(family, source, 1)
+        start = problem.start(given, np.random.RandomState(0))
+        fits = list(run(problem, start, Options(tol=0, max_iter=6, prune_threshold=0)))
+        courses.append((fits[-1].lower_bounds, family.to_arrays(fits[-1].parameters, problem.frame, 1)))
+    np.testing.assert_allclose(courses[1][0], courses[0][0], rtol=1e-10)
+    for name, array in courses[0][1].items():
+        np.testing.assert_allclose(courses[1][1][name], array, rtol=1e-8, atol=1e-10)
+
+
+def test_a_start_out_of_reach_of_the_number_format_is_refused(rng):
+    X = rng.standard_normal((300, 6, 6)) * 1e3
+    with pytest.raises(ValueError, match="too far from the samples"):
+        ConvGMM(1, spectra_init=np.full((1, 6, 6), 1e-299), max_iter=1).fit(X)

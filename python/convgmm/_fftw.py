@@ -2,6 +2,8 @@
 
 import ctypes.util
 import importlib.util
+import sys
+import sysconfig
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +40,12 @@ def library_paths() -> tuple[str, str]:
         package = Path(next(iter(spec.submodule_search_locations)))
         # Linux wheels keep libraries beside the package, macOS wheels inside it.
         folders = [package.parent / "pyfftw.libs", package.parent / "pyFFTW.libs", package / ".dylibs", package]
+    # Where environments and systems keep them: the core makes a copy of its own of a file, but not of a mere name.
+    folders += [
+        Path(sys.prefix) / "lib",
+        Path("/usr/lib") / (sysconfig.get_config_var("MULTIARCH") or ""),
+        Path("/usr/lib64"),
+    ]
     return _find(folders, _SINGLE), _find(folders, _DOUBLE)
 
 

@@ -135,3 +135,7 @@ def _half_spectrum(shape: tuple[int, ...]) -> _HalfSpectrum:
 def degrees_of_freedom(shape: tuple[int, ...], remove_mean: bool) -> int:
     """Return the number of values in a patch, less one when the mean is removed."""
     return prod(shape) - int(remove_mean)
+
+
+#: Every basis, by the name that stands in saved models.
+BASES: dict[str, type[Fourier]] = {"Fourier": Fourier}

@@ -109,9 +109,9 @@ class DeepGMM(Estimator):
         """
         nested = {name: parameters.pop(name) for name in list(parameters) if name.startswith("layers__")}
         super().set_params(**parameters)
-        known = self.get_params() if nested else {}
         # Whole layers before the parameters of layers.
         for name, value in sorted(nested.items(), key=lambda item: item[0].count("__")):
+            known = self.get_params()
             if name not in known:
                 raise ValueError(f"Invalid parameter {name!r} for estimator {self}: there are {sorted(known)}.")
             _, index, *rest = name.split("__", 2)
@@ -163,6 +163,11 @@ class DeepGMM(Estimator):
         values = self._fit(X, sample_weight)
         return self.layers_[-1].predict(values)
 
+    def fit_transform(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Floats:
+        """Fit, and return the last layer's output, (n, K); errors as in `fit`."""
+        values = self._fit(X, sample_weight)
+        return self.layers_[-1].transform(values)
+
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> Any:
         """Fit, and return the last layer's input."""
         self._validate_params()
@@ -177,13 +182,15 @@ class DeepGMM(Estimator):
                 for index in range(len(fitted), len(given)):
                     layer = given[index]
                     bar.set_postfix(layer=type(layer).__name__)
+                    is_last = index + 1 == len(given)
                     try:
-                        layer.fit(values, sample_weight=sample_weight)
+                        if is_last:
+                            layer.fit(values, sample_weight=sample_weight)
+                        else:
+                            values = layer.fit_transform(values, sample_weight=sample_weight)
                     except ValueError as error:
                         raise ValueError(f"layer {index}, {type(layer).__name__}: {error}") from error
                     fitted.append(layer)
-                    if index + 1 < len(given):
-                        values = layer.transform(values)
                     bar.update()
             except KeyboardInterrupt:
                 if fitted:
@@ -341,6 +348,7 @@ def _digest(X: Any, sample_weight: Any) -> str:
 
 def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Say whether two sets of parameters are the same; arrays by their values."""
+    names = a.keys() - {"n_threads", "verbose"}  # which change nothing
     return a.keys() == b.keys() and all(
-        a[name] is b[name] or (type(a[name]) is type(b[name]) and np.array_equal(a[name], b[name])) for name in a
+        a[name] is b[name] or (type(a[name]) is type(b[name]) and np.array_equal(a[name], b[name])) for name in names
     )

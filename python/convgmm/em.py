@@ -16,7 +16,7 @@ from . import _core
 from .families import Assign, CollapseError, Family
 from .families.family import SOFT, Data
 from .model import no_density
-from .source import Source
+from .source import Block, Source
 
 T = TypeVar("T")
 
@@ -206,6 +206,17 @@ class Problem:
         data = [family.represent(reading, frame, n_threads) for reading in readings]
         return cls(family, survey, frame, data, n_threads)
 
+    def start(self, given: Any, rng: np.random.RandomState) -> Any:
+        """Return the family's starting parameters; several blocks are put together for it."""
+        data = self.data[0]
+        if len(self.data) > 1:
+            blocks = [each.block for each in self.data]
+            weights = [np.ones(len(b.samples)) if b.weight is None else b.weight for b in blocks]
+            samples = np.concatenate([block.samples for block in blocks])
+            values = np.concatenate([each.values for each in self.data])
+            data = Data(values, Block(samples, np.concatenate(weights)))
+        return self.family.start(given, data, self.survey, self.frame, rng, self.n_threads)
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """What densities are computed in."""
@@ -267,6 +278,11 @@ def run(problem: Problem, start: Any, options: Options, previous: float | None =
             total = float(statistics.responsibility.sum())
             share = statistics.responsibility / total
             bound = statistics.log_likelihood / total
+            if not np.isfinite(bound):
+                raise ValueError(
+                    f"the mean log-likelihood of iteration {iteration} is {bound}: the parameters are too far from the "
+                    f"samples; give another start, or rescale X."
+                )
             # Where the bound is near 0, it is the difference of terms of the size of the features' number.
             rounding = relative * (abs(bound) + n_features) + len(share) * _DROPPED[problem.dtype.name]
             converged = monitor.converged(bound, rounding + _ROUNDING * prepared.resolution, exempt=exempt)
@@ -312,7 +328,7 @@ class Best(Generic[T]):
         try:
             for fit in iterations:
                 reached = fit
-            if reached is not None and reached.lower_bound > self._bound:
+            if reached is not None and (self.result is None or reached.lower_bound > self._bound):
                 self.result = self.finish(reached)
                 self._bound = reached.lower_bound
         except CollapseError as collapse:

@@ -25,7 +25,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from . import model_file
 from .em import Best, Fit, Options, Problem, Pruning, run
-from .families import CollapseError, Family, Floats
+from .families import FAMILIES, CollapseError, Family, Floats
 from .families.family import Data, check_weights, log_weights
 from .model import Model, largest_posteriors
 from .source import InMemory
@@ -311,9 +311,9 @@ class Mixture(Fitted):
         return "_model" in vars(self)
 
     def __getstate__(self) -> dict[str, Any]:
+        model = self.model_ if self.__sklearn_is_fitted__() else None  # checks what was set by hand
         state = dict(super().__getstate__())
-        if "_model" in state:  # its arrays are the attributes
-            model = state["_model"]
+        if model is not None:  # its arrays are the attributes
             state["_model"] = model.family, model.frame, model.shape
         return state
 
@@ -342,8 +342,9 @@ class Mixture(Fitted):
     @classmethod
     def _from_arrays(cls, parameters: dict[str, Any], arrays: dict[str, Any], shape: tuple[int, ...]) -> Self:
         """Make a fitted estimator of a mixture's arrays."""
-        estimator = cls(**{"n_components": max(1, len(arrays["weights"])), **parameters})
+        estimator = cls(**{"n_components": max(1, np.size(arrays["weights"])), **parameters})
         estimator._check_parameters()
+        shape = estimator._shape_of(shape, prod(shape))
         model = Model.from_arrays(estimator._family(shape), arrays, shape, estimator._threads())
         model.prepared(np.dtype(np.float64), estimator._threads())
         features = {"n_features_in_": prod(shape)}
@@ -354,6 +355,7 @@ class Mixture(Fitted):
         model = self.model_
         names = getattr(self, "feature_names_in_", None)
         values = {
+            "family": {"name": type(model.family).__name__, "options": model.family.to_values()},
             "shape": model.shape,
             "feature_names": None if names is None else [str(name) for name in names],
             "converged": self.converged_,
@@ -367,7 +369,7 @@ class Mixture(Fitted):
 
     def _restore(self, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
         shape = tuple(values["shape"])
-        family = self._family(shape)
+        family = FAMILIES[values["family"]["name"]].from_values(values["family"]["options"])
         of_frame = {name[6:]: array for name, array in arrays.items() if name.startswith("frame.")}
         of_model = {name: arrays[name] for name in ("weights", *self._arrays)}
         frame = family.frame_from_arrays(of_frame)
@@ -417,7 +419,8 @@ class Mixture(Fitted):
         ValueError
             If the data or a parameter is out of range; the message says what to do. The estimator is then what it was.
         KeyboardInterrupt
-            On Ctrl-C; the model is then what the last whole iteration made it.
+            On Ctrl-C; the model is then what the last whole iteration made it, or, of several starts, the best that was
+            finished.
         """
         self._check_parameters()
         self._train(self._read_new(X), sample_weight)
@@ -428,9 +431,15 @@ class Mixture(Fitted):
         self._check_parameters()
         samples = self._read_new(X)
         data = self._train(samples, sample_weight)
-        values = data.values if data.block.numbers is None else None
-        gamma, _ = self.model_.posterior(samples.X, self._threads(), values=values)
+        gamma, _ = self.model_.posterior(samples.X, self._threads(), values=_whole(data))
         return np.asarray(gamma.argmax(axis=1), dtype=np.int64)
+
+    def fit_transform(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Floats:
+        """Train, and return what `transform` gives, (n, K); parameters and errors as in `fit`."""
+        self._check_parameters()
+        samples = self._read_new(X)
+        data = self._train(samples, sample_weight)
+        return self._output(self.model_, samples.X, _whole(data))
 
     def _train(self, samples: Samples, sample_weight: ArrayLike | None) -> Data:
         family = self._family(samples.shape)
@@ -441,7 +450,7 @@ class Mixture(Fitted):
             weight = _check_sample_weight(sample_weight, samples.X, dtype=np.float64, ensure_non_negative=True)
         source = InMemory(samples.X, weight)
         n_used = len(source.block.samples)
-        if n_used < self.n_components:
+        if n_used < self.n_components and not warm:
             raise ValueError(
                 f"n_components={self.n_components} components need at least as many samples, got n_samples = {n_used}; "
                 f"lower n_components or pass more samples."
@@ -455,15 +464,14 @@ class Mixture(Fitted):
                 previous = self.lower_bound_ if np.isfinite(self.lower_bound_) else None
                 start = family.from_arrays(warm.arrays, problem.frame, problem.n_threads)
                 return run(problem, start, options, previous)
-            data = problem.data[0]
-            start = family.start(given, data, problem.survey, problem.frame, rng, problem.n_threads)
-            return run(problem, start, options)
+            return run(problem, problem.start(given, rng), options)
 
         def finish(fit: Fit) -> dict[str, Any]:
             """Return the fitted attributes, of a model that was asked once and so can be asked."""
             arrays = family.to_arrays(fit.parameters, problem.frame, problem.n_threads)
             model = Model(family, problem.frame, arrays, samples.shape)
             model.prepared(problem.dtype, problem.n_threads)
+            family.check_usable(arrays, problem.n_threads)
             return self._fitted_attributes(model, fit, samples.features)
 
         best = Best(finish)
@@ -571,25 +579,33 @@ class Mixture(Fitted):
         1; ``"likelihood"`` p(x|k) / Σ_j p(x|j); ``"posterior"`` π_k p(x|k) / Σ_j π_j p(x|j); both with p to the power
         1 / `temperature`. With `drop_last` the last component is left out, (n, K − 1).
         """
-        model, samples = self._read(X)
-        values = self._output(model, samples)
-        return np.ascontiguousarray(values[:, :-1]) if self.drop_last else values
+        return self._output(*self._read(X))
 
-    def _output(self, model: Model, samples: Floats) -> Floats:
+    def _output(self, model: Model, X: Floats, values: Floats | None = None) -> Floats:
+        """Return the output for checked samples; `values` are those that densities are computed from, if known."""
         weighted = self.output == "posterior"
-        if self.output in ("likelihood", "posterior") and self.temperature == 1:
-            return model.posterior(samples, self._threads(), weighted=weighted)[0]
-        values = model.log_density(samples, self._threads())
-        if self.output in ("likelihood", "posterior"):
-            values /= self.temperature
+
+        def normalised(density: Floats) -> Floats:
+            scaled = density / self.temperature
             if weighted:
-                values += log_weights(model.weights).astype(values.dtype)
-            return np.asarray(softmax(values, axis=1))
-        if self.output == "standardized":
-            values -= values.mean(axis=1, keepdims=True)
-            deviation = values.std(axis=1, keepdims=True)
-            values /= np.where(deviation > 0, deviation, 1)  # a single component, or equal ones: all zero
-        return values
+                scaled = scaled + log_weights(model.weights).astype(scaled.dtype)
+            return np.asarray(softmax(scaled, axis=1))
+
+        def standardized(density: Floats) -> Floats:
+            centred = density - density.mean(axis=1, keepdims=True)
+            deviation = centred.std(axis=1, keepdims=True)
+            return np.asarray(
+                centred / np.where(deviation > 0, deviation, 1)
+            )  # a single component, or equal ones: all zero
+
+        if self.output in ("likelihood", "posterior") and self.temperature == 1:
+            rows = model.posterior(X, self._threads(), weighted=weighted, values=values)[0]
+        elif self.output == "log_density":
+            rows = model.log_density(X, self._threads(), values=values)
+        else:
+            then = standardized if self.output == "standardized" else normalised
+            rows = model.log_density(X, self._threads(), then=then, values=values)
+        return np.ascontiguousarray(rows[:, :-1]) if self.drop_last else rows
 
     def top_samples(self, X: ArrayLike, n: int = 10) -> NDArray[np.int64]:
         """Return for each component the samples with the largest posterior for it.
@@ -668,6 +684,11 @@ def _dtypes(X: Any) -> Any:
 def aligned(X: NDArray[Any]) -> NDArray[Any]:
     """Return the array with its values at addresses that are multiples of their size."""
     return np.require(X, requirements=["C", "A"])
+
+
+def _whole(data: Data) -> Floats | None:
+    """Return the values of all samples, None if some were left out."""
+    return data.values if data.block.numbers is None else None
 
 
 def _as_attributes(model: Model) -> dict[str, NDArray[np.float64]]:

@@ -146,6 +146,7 @@ class FullGMM(_Fitted):
         model = self.model_
         make = partial(precision_factors, model.arrays["covariances"], self._threads())
         factors: NDArray[np.float64] = model.kept("precisions_cholesky", make)
+        factors.setflags(write=False)
         return factors
 
     @property

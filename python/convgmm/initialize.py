@@ -177,6 +177,7 @@ def k_means(
         return np.asarray(np.maximum(norms[:, None] - 2 * products + np.einsum("kd,kd->k", centres, centres), 0))
 
     n_trials = 2 + int(np.log(n_clusters))
+    # In proportion to weights of 1: as scikit-learn's k-means draws, so that a random state means the same start.
     chosen = [int(rng.choice(len(samples), p=np.full(len(samples), 1 / len(samples))))]
     nearest_so_far = squared_distances(samples[chosen])[:, 0]
     for _ in range(1, n_clusters):

@@ -1,5 +1,6 @@
 """The frozen model: a family, its frame and a mixture's arrays, prepared once for all questions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,8 +116,18 @@ class Model:
         """Return checked samples (n, n_features) in the form that densities are computed from."""
         return self.family.represent(self.family.read(Block(X), n_threads), self.frame, n_threads).values
 
-    def log_density(self, X: Floats, n_threads: int) -> Floats:
-        """Return log p(x|k), (n, K), in the type of the samples.
+    def log_density(
+        self,
+        X: Floats,
+        n_threads: int,
+        *,
+        then: Callable[[Floats], Floats] = lambda density: density,
+        dtype: np.dtype[Any] | None = None,
+        values: Floats | None = None,
+    ) -> Floats:
+        """Return log p(x|k), (n, K), or what `then` makes of its rows, in a dtype: the samples' by default.
+
+        A sample too distant for float32 is computed in float64. `values` are those of X, if they are known.
 
         Raises
         ------
@@ -124,18 +135,18 @@ class Model:
             If a sample has no finite log-density under any component; names it.
         """
 
-        def compute(samples: Floats) -> Floats:
-            values = self.values(samples, n_threads)
+        def compute(values: Floats) -> Floats:
             return self.family.log_density(self.prepared(values.dtype, n_threads), values, n_threads)
 
-        with np.errstate(over="ignore"):
-            density = compute(X).astype(X.dtype, copy=False)
-            distant = np.flatnonzero(~np.isfinite(density).any(axis=1) | np.isnan(density).any(axis=1))
+        density = compute(self.values(X, n_threads) if values is None else values)
+        distant = np.flatnonzero(~np.isfinite(density).any(axis=1) | np.isnan(density).any(axis=1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            result = then(density).astype(X.dtype if dtype is None else dtype, copy=False)
             if len(distant):
-                again = compute(self._in_float64(X, distant))
+                again = compute(self.values(self._in_float64(X, distant), n_threads))
                 self._refuse(distant[~np.isfinite(again).any(axis=1)])
-                density[distant] = again
-        return density
+                result[distant] = then(again)
+        return result
 
     def posterior(
         self, X: Floats, n_threads: int, *, weighted: bool = True, values: Floats | None = None
@@ -155,8 +166,9 @@ class Model:
             return self.family.posterior(prepared, values, n_threads, weighted=weighted)
 
         gamma, log_probability = compute(self.values(X, n_threads) if values is None else values)
-        gamma, log_probability = gamma.astype(X.dtype, copy=False), log_probability.astype(X.dtype, copy=False)
         distant = np.flatnonzero(np.isnan(log_probability))
+        with np.errstate(over="ignore"):
+            gamma, log_probability = gamma.astype(X.dtype, copy=False), log_probability.astype(X.dtype, copy=False)
         if len(distant):
             again = compute(self.values(self._in_float64(X, distant), n_threads))
             self._refuse(distant[~np.isfinite(again[1])])
@@ -176,7 +188,7 @@ class Model:
 
     def joint(self, X: Floats, n_threads: int) -> NDArray[np.float64]:
         """Return log π_k + log p(x|k), (n, K)."""
-        return np.asarray(self.log_density(X, n_threads) + log_weights(self.weights), dtype=np.float64)
+        return self.log_density(X, n_threads, dtype=np.dtype(np.float64)) + log_weights(self.weights)
 
     def sample(self, n: int, rng: np.random.RandomState) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Draw n samples (n, *shape), and the component that each was drawn from (n,)."""

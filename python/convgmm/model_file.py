@@ -35,10 +35,9 @@ def save(estimator: "Estimator", path: str | os.PathLike[str]) -> None:
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        allow_pickle=False,
         header=np.frombuffer(encoded, dtype=np.uint8),
         sha256=np.frombuffer(_digest(encoded, arrays), dtype=np.uint8),
-        **arrays,
+        **arrays,  # type: ignore[arg-type]
     )
     write_atomically(Path(path), buffer.getbuffer())
 

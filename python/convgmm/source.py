@@ -19,8 +19,8 @@ class Block:
     weight : ndarray of shape (n,), float64, or None
         Positive weights; None: all 1.
     first : int
-        The number of the first sample in the source: whatever is drawn or remembered for a sample is keyed by its
-        number.
+        The place of the first sample in the source: whatever is drawn or remembered for a sample is keyed by its
+        place.
     numbers : ndarray of shape (n,), or None
         The caller's number of each sample, where samples were left out; None: `first`, `first` + 1, …
     """
@@ -76,8 +76,3 @@ class InMemory:
     def blocks(self) -> Iterator[Block]:
         """Yield the block."""
         yield self.block
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether no sample was left out."""
-        return self.block.numbers is None

@@ -18,7 +18,7 @@ Parameters live in the frame; `to_arrays` and `from_arrays` go between them and 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -101,7 +101,8 @@ class Assign:
     ----------
     kind : {"soft", "hard", "draw"}
         The posterior itself; 1 for the likeliest component, of equal ones the first; or 1 for a component drawn from
-        the posterior, keyed by seed, iteration and the sample's number, whatever the threads and blocks are.
+        the posterior, keyed by seed, iteration and the sample's place in the source, whatever the threads and blocks
+        are.
     seed, iteration : int
         Of the draws.
     """
@@ -256,10 +257,29 @@ class Family(ABC):
         """
 
     @abstractmethod
+    def check_usable(self, arrays: Arrays, n_threads: int) -> None:
+        """Make sure that fitted arrays bear every question.
+
+        Raises
+        ------
+        CollapseError
+            If not.
+        """
+
+    @abstractmethod
     def frame_of(self, arrays: Arrays) -> Any:
         """Return a frame for a mixture that was made from arrays."""
 
     # ---- files -------------------------------------------------------------------------------------------------------
+
+    def to_values(self) -> dict[str, Any]:
+        """Return the options as JSON values."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Self:
+        """Return the family with options that `to_values` gave."""
+        return cls(**values)
 
     @abstractmethod
     def frame_to_arrays(self, frame: Any) -> dict[str, NDArray[np.float64]]:

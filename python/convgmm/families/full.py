@@ -31,16 +31,21 @@ _EIGENVECTORS = 3
 
 @dataclass(frozen=True, eq=False)
 class Gaussians:
-    """Parameters in the frame's coordinates: weights (K,), means (K, D) and covariances (K, D, D)."""
+    """Parameters in the frame's coordinates: weights (K,), means (K, D) and covariances (K, D, D).
+
+    After an M-step also the second moments (K, D) that the covariances' diagonals are the differences of.
+    """
 
     weights: NDArray[np.float64]
     means: NDArray[np.float64]
     covariances: NDArray[np.float64]
+    moments: NDArray[np.float64] | None = None
 
     def take(self, kept: NDArray[np.intp]) -> "Gaussians":
         """Return the components of these indices, their weights renormalised."""
         weights = self.weights[kept]
-        return Gaussians(weights / weights.sum(), self.means[kept], self.covariances[kept])
+        moments = None if self.moments is None else self.moments[kept]
+        return Gaussians(weights / weights.sum(), self.means[kept], self.covariances[kept], moments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +114,7 @@ class MomentStatistics:
 
 @dataclass(frozen=True, eq=False)
 class FullSurvey:
-    """Moments of all samples about 0, and what a start orders samples by.
+    """Moments of all samples, and what a start orders samples by.
 
     The order is that along one fixed direction, of the samples as they were given and in float64: rounding does not
     change it, and only equal samples stand at one place.
@@ -215,7 +220,10 @@ class Full(Family):
                 + (", or pass float64." if X.dtype == np.float32 else ".")
             )
         weight = np.ones(n) if block.weight is None else block.weight
-        origin = np.zeros((1, D))
+        # About 0, large means would leave only rounding. Of a mean with few bits differences are often exact, so that
+        # the order of the samples does not matter.
+        mantissa, exponent = np.frexp(X.mean(axis=0, keepdims=True, dtype=np.float64))
+        origin = np.ldexp(np.round(mantissa * 2**8), exponent - 8)
         sums = _core.full_moments(X, np.array([0, n]), np.arange(n), weight, origin, n_threads)
         direction = np.random.RandomState(0).standard_normal(D)
         return FullSurvey(MomentStatistics(origin, *sums), np.einsum("nd,d->n", X, direction, dtype=np.float64))
@@ -223,10 +231,9 @@ class Full(Family):
     def frame(self, survey: FullSurvey) -> FullFrame:
         """Return the centre and the principal axes of the samples."""
         total = survey.moments
-        D = total.origin.shape[1]
-        mean, scatter = total.first[0] / total.responsibility[0], total.second[0] / total.responsibility[0]
-        centre = np.zeros(D) if self.means == "zero" else mean
-        return FullFrame(centre, self._axes(scatter - np.multiply.outer(centre, centre)))
+        mean = total.origin[0] + total.first[0] / total.responsibility[0]
+        centre = np.zeros(len(mean)) if self.means == "zero" else mean
+        return FullFrame(centre, self._axes(total.about(centre[None]).second[0] / total.responsibility[0]))
 
     def _axes(self, scatter: NDArray[np.float64]) -> NDArray[np.float64] | None:
         if len(scatter) < _LEAST_ROTATED:
@@ -320,14 +327,17 @@ class Full(Family):
         covariances = np.ascontiguousarray(parameters.covariances)
         whiteners, log_diagonal, inverse_diagonal, failed = factorize(covariances, n_threads)
         if failed >= 0:
-            raise CollapseError(
-                f"the covariance of component {failed} is not positive definite: its samples are too few or too alike. "
-                f"Raise reg_covar (it is {self.reg_covar:g}, in squared units of the data), or lower n_components."
-            )
+            raise _collapse(failed, self.reg_covar)
         D = parameters.means.shape[1]
         # Rounding a coordinate of size s to ε s moves z by W ε s, and the mean of ½‖z‖² by ½ ε² Σ_j (C⁻¹)_jj s_j².
         squares = np.diagonal(parameters.covariances, axis1=1, axis2=2) + parameters.means**2
-        moved = np.finfo(dtype).eps ** 2 * (parameters.weights @ (inverse_diagonal * squares).sum(axis=1))
+        eps = float(np.finfo(dtype).eps)
+        moved = 0.5 * eps**2 * (parameters.weights @ (inverse_diagonal * squares).sum(axis=1))
+        if parameters.moments is not None:
+            # The last M-step's sums are off by ε of themselves: a share r of a covariance that is what is left of them.
+            # Near the optimum that costs the square.
+            r = eps * (inverse_diagonal * parameters.moments).sum(axis=1)
+            moved += 0.5 * float(parameters.weights @ np.minimum(r, r**2))
         return PreparedGaussians(
             parameters.means,
             whiteners,
@@ -369,17 +379,19 @@ class Full(Family):
         share = statistics.responsibility
         means = statistics.origin.copy()
         covariances = statistics.second
+        moments = np.zeros_like(means)
         for k in range(len(share)):
             if share[k] == 0:  # no sample belongs to it: it stays as it is
                 covariances[k] = parameters.covariances[k]
                 continue
             covariances[k] /= share[k]
+            moments[k] = np.diagonal(covariances[k])
             if self.means == "free":
                 shift = statistics.first[k] / share[k]
                 means[k] += shift
                 covariances[k] -= np.multiply.outer(shift, shift)
             covariances[k].flat[:: means.shape[1] + 1] += self.reg_covar
-        return Gaussians(share / share.sum(), means, covariances)
+        return Gaussians(share / share.sum(), means, covariances, moments)
 
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
@@ -396,8 +408,14 @@ class Full(Family):
 
     def draw(self, arrays: Arrays, component: int, n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
         """Return n samples (n, D) of one component."""
-        factor = np.linalg.cholesky(arrays["covariances"][component])
-        return np.asarray(rng.standard_normal((n, len(factor))) @ factor.T + arrays["means"][component])
+        covariance = arrays["covariances"][component]
+        zero = np.zeros(len(covariance))
+        # C⁻¹ = U Uᵀ makes C U lower triangular, with C U (C U)ᵀ = C. By the core: a library's products and factors may
+        # depend on its threads.
+        factor = _core.project(covariance, zero, precision_factors(covariance[None], 0)[0], 0)
+        white = rng.standard_normal((n, len(covariance)))
+        drawn = np.asarray(_core.project(white, zero, np.ascontiguousarray(factor.T), 0), dtype=np.float64)
+        return np.asarray(drawn + arrays["means"][component])
 
     def parameters_per_component(self, arrays: Arrays) -> int:
         """Return the number of values of a symmetric matrix, and of a mean if it is free."""
@@ -456,6 +474,10 @@ class Full(Family):
             raise ValueError('means must be 0 with means="zero".')
         check_covariances(covariances, (K, means.shape[1], means.shape[1]), "covariances", n_threads)
 
+    def check_usable(self, arrays: Arrays, n_threads: int) -> None:
+        """Factor the covariances as they will be for samples, precisions, and when they are loaded."""
+        precision_factors(arrays["covariances"], n_threads)
+
     def frame_of(self, arrays: Arrays) -> FullFrame:
         """Return the frame of samples with the mixture's own mean and covariance."""
         weights, means, covariances = arrays["weights"], arrays["means"], arrays["covariances"]
@@ -491,8 +513,18 @@ def check_covariances(
 
 def precision_factors(covariances: NDArray[np.float64], n_threads: int) -> NDArray[np.float64]:
     """Return upper triangular U_k (K, D, D) with U_k U_kᵀ = C_k⁻¹."""
-    whiteners = _core.full_factorize_float64(covariances, n_threads)[0]
+    whiteners, _, _, failed = _core.full_factorize_float64(covariances, n_threads)
+    if failed >= 0:
+        raise _collapse(failed)
     return _core.full_transpose_whiteners(whiteners, covariances.shape[1], n_threads)
+
+
+def _collapse(component: int, reg_covar: float | None = None) -> CollapseError:
+    now = "" if reg_covar is None else f" (it is {reg_covar:g}, in squared units of the data)"
+    return CollapseError(
+        f"the covariance of component {component} is not positive definite: its samples are too few or too alike. "
+        f"Raise reg_covar{now}, or lower n_components."
+    )
 
 
 def _centres(

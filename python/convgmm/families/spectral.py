@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..basis import Basis, degrees_of_freedom
+from ..basis import BASES, Basis, degrees_of_freedom
 from ..initialize import kmeans_plus_plus, random_averages
 from ..source import Block
 from .family import SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading, log_weights
@@ -126,6 +126,16 @@ class Spectral(Family):
 
     basis: Basis
     reg_spectrum: float = 1e-6
+
+    def to_values(self) -> dict[str, Any]:
+        """Return the options as JSON values, the basis by its name."""
+        return {**super().to_values(), "basis_name": type(self.basis).__name__}
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> "Spectral":
+        """Return the family with options that `to_values` gave."""
+        of_basis = {**values["basis"], "shape": tuple(values["basis"]["shape"])}
+        return cls(BASES[values["basis_name"]](**of_basis), values["reg_spectrum"])
 
     # ---- samples -----------------------------------------------------------------------------------------------------
 
@@ -306,6 +316,9 @@ class Spectral(Family):
     def check_arrays(self, arrays: Arrays, n_threads: int) -> None:
         """Check the spectra."""
         self.check_spectra(arrays["spectra"], len(arrays["weights"]), "spectra")
+
+    def check_usable(self, arrays: Arrays, n_threads: int) -> None:
+        """Do nothing: spectra above a floor bear every question."""
 
     def check_spectra(self, planes: NDArray[np.float64], n_components: int, name: str) -> NDArray[np.float64]:
         """Return spectra in the basis (K, D) of planes (K, *shape), or raise a ValueError that names them."""
