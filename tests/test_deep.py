@@ -101,7 +101,7 @@ def test_an_interrupt_keeps_finished_layers(images, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(FullGMM, "fit", interrupted)
+        patch.setattr(FullGMM, "_train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             deep.fit(images)
     first = deep.layers_[0]

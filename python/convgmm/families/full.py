@@ -82,7 +82,7 @@ class MomentStatistics:
         return {"walk_": [(rows, pairs / self.n_pairs) for rows, pairs in self.walk]}
 
     def __add__(self, other: "MomentStatistics") -> "MomentStatistics":
-        moved = other.about(self.origin)
+        moved = other.recentred(self.origin)
         rows = sorted({*dict(self.walk), *dict(other.walk)})
         return MomentStatistics(
             self.origin,
@@ -94,7 +94,7 @@ class MomentStatistics:
             self.n_pairs + other.n_pairs,
         )
 
-    def about(self, origin: NDArray[np.float64]) -> "MomentStatistics":
+    def recentred(self, origin: NDArray[np.float64]) -> "MomentStatistics":
         """Return the same moments about other points (K, D)."""
         if origin is self.origin or np.array_equal(origin, self.origin):
             return self
@@ -233,7 +233,7 @@ class Full(Family):
         total = survey.moments
         mean = total.origin[0] + total.first[0] / total.responsibility[0]
         centre = np.zeros(len(mean)) if self.means == "zero" else mean
-        return FullFrame(centre, self._axes(total.about(centre[None]).second[0] / total.responsibility[0]))
+        return FullFrame(centre, self._axes(total.recentred(centre[None]).second[0] / total.responsibility[0]))
 
     def _axes(self, scatter: NDArray[np.float64]) -> NDArray[np.float64] | None:
         if len(scatter) < _LEAST_ROTATED:
