@@ -340,7 +340,7 @@ def test_one_sample_too_distant_for_float32_is_computed_in_float64():
 def test_an_import_needs_no_fftw_until_it_transforms(monkeypatch):
     from convgmm import _fftw
 
-    _fftw.library_paths.cache_clear()
+    _fftw.shared_libraries.cache_clear()
     _fftw.provide.cache_clear()
     monkeypatch.setattr(_fftw, "_find", lambda folders, name: (_ for _ in ()).throw(ImportError("pip install pyfftw")))
     try:
@@ -348,7 +348,7 @@ def test_an_import_needs_no_fftw_until_it_transforms(monkeypatch):
             ConvGMM(2).fit(GOOD)
         FullGMM(2, random_state=0).fit(GOOD)
     finally:
-        _fftw.library_paths.cache_clear()
+        _fftw.shared_libraries.cache_clear()
         _fftw.provide.cache_clear()
 
 

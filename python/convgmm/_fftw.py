@@ -22,11 +22,11 @@ def provide() -> None:
     ImportError
         If there are none; says what to install.
     """
-    _core.set_fft_libraries(*library_paths())
+    _core.set_fft_libraries(*shared_libraries())
 
 
 @cache
-def library_paths() -> tuple[str, str]:
+def shared_libraries() -> tuple[str, str]:
     """Return the single- and the double-precision library: a path, or a name that the loader finds.
 
     Raises

@@ -30,7 +30,7 @@ def configuration() -> dict[str, str]:
 def _fftw_facts() -> dict[str, str]:
     try:
         _fftw.provide()
-        return {"FFTW": _core.fft_library_version(), "FFTW found at": _fftw.library_paths()[0]}
+        return {"FFTW": _core.fft_library_version(), "FFTW found at": _fftw.shared_libraries()[0]}
     except (ImportError, RuntimeError) as error:
         return {"FFTW": str(error)}
 
