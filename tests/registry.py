@@ -48,6 +48,10 @@ ENTRIES = [
 ]
 
 
+#: Those that are mixtures themselves, not layers of them.
+MIXTURES = [entry for entry in ENTRIES if entry.name != "DeepGMM"]
+
+
 def arrays(estimator: Any) -> list[NDArray[np.float64]]:
     """Return everything that a fit learnt."""
     if hasattr(estimator, "layers_"):

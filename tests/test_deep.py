@@ -173,3 +173,12 @@ def test_fitted_layers_do_not_follow_the_given_list(images):
     layers.append(three_layers()[2])
     assert deep.predict(images).shape == (900,)
     assert deep.layer_input(images, 0)[1] is images
+
+
+def test_warm_start_keeps_layers_only_for_the_same_samples_and_weights(images):
+    deep = DeepGMM(three_layers()[:2], warm_start=True).fit(images)
+    layers = list(deep.layers_)
+    assert all(a is b for a, b in zip(deep.fit(images).layers_, layers, strict=True))
+    assert deep.fit(images, sample_weight=np.arange(900) % 2).layers_[0] is not layers[0]
+    layers = list(deep.fit(images).layers_)
+    assert deep.fit(images[::-1]).layers_[0] is not layers[0]
