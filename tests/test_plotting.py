@@ -19,6 +19,15 @@ def fitted(shape, n_components, **options):
     return model, X
 
 
+def cells(axes, shape):
+    """Return what is drawn in each cell, (rows, columns, *shape), without the free pixels around it."""
+    (drawn,) = axes.images
+    pixels = drawn.get_array().filled(np.nan)
+    n_columns, n_rows = int(axes.get_xlim()[1]), int(axes.get_ylim()[0])
+    tiles = pixels.reshape(n_rows, pixels.shape[0] // n_rows, n_columns, -1).transpose(0, 2, 1, 3)
+    return tiles[:, :, : shape[0], : shape[1]]  # of images this small only the last pixel of a side is free
+
+
 def labels(axes):
     return [label.get_text() for label in axes.get_yticklabels()]
 
@@ -29,19 +38,24 @@ def test_a_row_for_each_component_over_pages():
     assert [len(labels(page.axes[0])) for page in pages] == [4, 4, 1]
     names = [int(label.split(":")[0]) for page in pages for label in labels(page.axes[0])]
     assert names == list(range(9))
-    assert [len(page.axes[0].images) for page in pages[:2]] == [20, 20]
-    assert [len(page.axes[1].images) for page in pages] == [4, 4, 1]
-    first = model.top_samples(X, 5)[0, 0]
-    np.testing.assert_array_equal(pages[0].axes[0].images[0].get_array(), X[first])
+    samples = np.concatenate([cells(page.axes[0], (6, 6)) for page in pages])
+    chosen = X[model.top_samples(X, 5)]
+    low, high = chosen.min(axis=(2, 3), keepdims=True), chosen.max(axis=(2, 3), keepdims=True)
+    claims = np.isin(np.arange(9), model.predict(X))
+    np.testing.assert_allclose(samples[claims], ((chosen - low) / (high - low))[claims])
+    assert np.isnan(samples[~claims]).all()
+    filters = np.concatenate([cells(page.axes[1], (6, 6)) for page in pages])[:, 0]
+    assert filters.shape == (9, 6, 6)
+    assert not np.isnan(filters[:, 0, 0]).any()
 
 
 def test_the_filter_is_logarithmic_with_zero_frequency_in_the_middle():
     model, X = fitted((6, 6), 2, remove_mean=False)
-    image = plotting.plot_components(model, X)[0].axes[1].images[0].get_array()
+    image = cells(plotting.plot_components(model, X)[0].axes[1], (6, 6))[0, 0]
     np.testing.assert_allclose(image[3, 3], -np.log10(model.spectra_[0, 0, 0]))
     np.testing.assert_allclose(image[3, 4], -np.log10(model.spectra_[0, 0, 1]))
-    scales = {image.get_clim() for image in plotting.plot_spectra(model).axes[0].images}
-    assert len(scales) == 1
+    (sheet,) = plotting.plot_spectra(model).axes[0].images  # one image, hence one scale for all
+    assert sheet.get_clim() == (-np.log10(model.spectra_).max(), -np.log10(model.spectra_).min())
 
 
 def test_a_component_with_no_sample_is_shown_as_empty():
@@ -56,8 +70,10 @@ def test_a_component_with_no_sample_is_shown_as_empty():
 def test_signals_are_curves_and_volumes_slices(shape):
     model, X = fitted(shape, 2)
     left, right = plotting.plot_components(model, X, n_patches=3)[0].axes[:2]
-    drawn = (left.lines, right.lines) if len(shape) == 1 else (left.images, right.images)
-    assert [len(d) for d in drawn] == [6, 2]
+    if len(shape) == 1:
+        assert [len(left.lines), len(right.lines)] == [6, 2]
+    else:
+        assert [cells(axes, shape[1:]).shape for axes in (left, right)] == [(2, 3, 4, 5), (2, 1, 4, 5)]
     plotting.plot_spectra(model)
 
 

@@ -112,7 +112,7 @@ def draw_components(
     for first in range(0, asked.n_components, rows_per_page):
         rows = range(first, min(first + rows_per_page, asked.n_components))
         figure = _figure(
-            (n_patches + len(portraits)) * _CELL_INCHES + 2.5, max(2.4, len(rows) * _CELL_INCHES * aspect + 0.5)
+            (n_patches + len(portraits)) * _CELL_INCHES + 2.9, max(2.4, len(rows) * _CELL_INCHES * aspect + 0.5)
         )
         grids = figure.subplots(1, 1 + len(portraits), width_ratios=[n_patches, *[1] * len(portraits)], squeeze=False)[
             0
@@ -120,14 +120,12 @@ def draw_components(
         for axes, n_columns in zip(grids, [n_patches, *[1] * len(portraits)], strict=True):
             _prepare_grid(axes, n_columns, len(rows), aspect)
         samples_grid = grids[0]
-        for row, k in enumerate(rows):
-            if claimed[k]:
-                for column, index in enumerate(best[k]):
-                    _draw_sample(samples_grid, samples[index].reshape(shape), column, row)
-            else:
-                samples_grid.text(
-                    n_patches / 2, row + 0.5, "no sample", ha="center", va="center", color="0.4", fontsize=8
-                )
+        claiming = claimed[rows.start : rows.stop] > 0
+        cells = np.argwhere(np.broadcast_to(claiming[:, None], (len(rows), best.shape[1])))
+        chosen = best[rows.start : rows.stop][claiming].ravel()
+        _draw_cells(samples_grid, samples[chosen].reshape(-1, *shape), cells, color="0.2")
+        for row in np.flatnonzero(~claiming):
+            samples_grid.text(n_patches / 2, row + 0.5, "no sample", ha="center", va="center", color="0.4", fontsize=8)
         samples_grid.set_yticks(
             np.arange(len(rows)) + 0.5, [f"{k}: {claimed[k]:,} ({asked.weights[k]:.1%})" for k in rows], fontsize=7
         )
@@ -136,8 +134,8 @@ def draw_components(
         )
         for axes, portrait in zip(grids[1:], portraits, strict=True):
             axes.set_title(portrait.title, fontsize=8)
-            for row, k in enumerate(rows):
-                drawn = _draw_portrait(axes, portrait, k, row)
+            cells = np.argwhere(np.ones((len(rows), 1)))
+            drawn = _draw_portraits(axes, portrait, slice(rows.start, rows.stop), cells)
             if portrait.scale and drawn is not None:
                 figure.colorbar(drawn, ax=axes, fraction=0.5, pad=0.15, aspect=15).set_label(portrait.scale, fontsize=8)
         figures.append(figure)
@@ -198,10 +196,11 @@ def _sheet(portrait: Portrait, shape: tuple[int, ...], n_columns: int) -> Figure
     figure = _figure((n_columns + 2) * 1.5 * _CELL_INCHES, (n_rows + 1) * 1.5 * _CELL_INCHES * aspect)
     axes = figure.subplots()
     _prepare_grid(axes, n_columns, n_rows, aspect)
-    for k in range(n_components):
-        row, column = divmod(k, n_columns)
-        drawn = _draw_portrait(axes, portrait, k, row, column)
-        axes.text(column + _GAP, row + _GAP, str(k), va="top", fontsize=6, color="white" if drawn else "0.4")
+    cells = np.argwhere(np.ones((n_rows, n_columns)))[:n_components]
+    drawn = _draw_portraits(axes, portrait, slice(None), cells)
+    for k, (row, column) in enumerate(cells):
+        label = axes.text(column + _GAP, row + _GAP, str(k), va="top", fontsize=6, color="white" if drawn else "0.4")
+        label.set_in_layout(False)
     axes.set_title(portrait.sheet_title, fontsize=9)
     if drawn is not None and portrait.scale:
         figure.colorbar(drawn, ax=axes, fraction=0.05).set_label(portrait.scale, fontsize=8)
@@ -274,7 +273,7 @@ def plot_classes(labels: ArrayLike, components: ArrayLike, n_components: int) ->
     components : array-like of shape (n,), int
         The component that each sample is assigned to.
     n_components : int
-        Number of components; those without a sample are shown as rows of zeros.
+        Number of components; those without a sample are shown as empty rows.
 
     Returns
     -------
@@ -287,9 +286,10 @@ def plot_classes(labels: ArrayLike, components: ArrayLike, n_components: int) ->
     axes = figure.subplots()
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for (row, column), count in np.ndenumerate(counts):
+    for row, column in np.argwhere(counts):
         color = "white" if share[row, column] > 0.6 else "black"
-        axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=6, color=color)
+        label = axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=6, color=color)
+        label.set_in_layout(False)  # it lies within the axes, and a layout that asked all of them would take seconds
     axes.set_xticks(np.arange(len(classes)), [str(c) for c in classes], fontsize=7)
     axes.set_yticks(np.arange(n_components), [str(k) for k in range(n_components)], fontsize=6)
     axes.set_xlabel("class", fontsize=8)
@@ -320,42 +320,51 @@ def _prepare_grid(axes: Axes, n_columns: int, n_rows: int, aspect: float) -> Non
     axes.tick_params(length=0)
 
 
-def _cell(column: int, row: int) -> tuple[float, float, float, float]:
-    """Return the part of a cell that is drawn in, as left, right, bottom, top."""
-    return column + _GAP / 2, column + 1 - _GAP / 2, row + 1 - _GAP / 2, row + _GAP / 2
+def _draw_portraits(axes: Axes, portrait: Portrait, components: slice, cells: NDArray[np.intp]) -> Any:
+    """Draw components' portraits; return what a colour bar describes, None for curves."""
+    return _draw_cells(axes, portrait.images[components], cells, portrait.limits, portrait.colormap)
 
 
-def _draw_curve(axes: Axes, values: NDArray[Any], column: int, row: int, low: float, high: float, color: str) -> None:
-    left, right, bottom, top = _cell(column, row)
-    height = (values - low) / (high - low if high > low else 1)
-    axes.plot(np.linspace(left, right, len(values)), bottom + (top - bottom) * height, color=color, linewidth=0.7)
+def _draw_cells(
+    axes: Axes,
+    values: NDArray[Any],
+    cells: NDArray[np.intp],
+    limits: tuple[float, float] | None = None,
+    colormap: str = "gray",
+    color: str = "tab:blue",
+) -> Any:
+    """Draw signals, images or volumes (m, *shape) in cells (row, column) (m, 2); without limits each has its own.
 
-
-def _draw_sample(axes: Axes, sample: NDArray[Any], column: int, row: int) -> None:
-    if sample.ndim == 1:
-        _draw_curve(axes, sample, column, row, float(sample.min()), float(sample.max()), "0.2")
-    else:
-        _draw_image(axes, _middle_slice(sample), column, row, cmap="gray")
-
-
-def _draw_portrait(axes: Axes, portrait: Portrait, k: int, row: int, column: int = 0) -> Any:
-    """Draw a component's portrait; return what a colour bar describes, None for a curve."""
-    image = portrait.images[k]
-    low, high = portrait.limits or (float(image.min()), float(image.max()))
-    if image.ndim == 1:
-        _draw_curve(axes, image, column, row, low, high, "tab:blue")
+    All images are one, with free pixels between them: matplotlib's time goes with the number of images. Returns it;
+    None for curves.
+    """
+    if values.ndim == 4:
+        values = values[:, values.shape[1] // 2]
+    if limits is None:
+        axis = tuple(range(1, values.ndim))
+        low, high = values.min(axis=axis, keepdims=True), values.max(axis=axis, keepdims=True)
+        values = (values - low) / np.where(high > low, high - low, 1)
+        limits = (0.0, 1.0)
+    if values.ndim == 2:
+        left = cells[:, 1] + _GAP / 2
+        height = (values - limits[0]) / (limits[1] - limits[0])
+        curves = cells[:, :1] + 1 - _GAP / 2 - (1 - _GAP) * height
+        across = np.linspace(0, 1 - _GAP, values.shape[1])
+        axes.plot(left + across[:, None], curves.T, color=color, linewidth=0.7)
         return None
-    return _draw_image(axes, _middle_slice(image), column, row, cmap=portrait.colormap, vmin=low, vmax=high)
-
-
-def _middle_slice(values: NDArray[Any]) -> NDArray[Any]:
-    return values[len(values) // 2] if values.ndim == 3 else values
-
-
-def _draw_image(axes: Axes, image: NDArray[Any], column: int, row: int, **options: Any) -> Any:
-    limits = axes.get_xlim(), axes.get_ylim(), axes.get_aspect()
-    drawn = axes.imshow(image, extent=_cell(column, row), interpolation="nearest", **options)
-    axes.set_xlim(limits[0])
-    axes.set_ylim(limits[1])
-    axes.set_aspect(limits[2])
+    (n_columns, n_rows), shape = (int(axes.get_xlim()[1]), int(axes.get_ylim()[0])), values.shape[1:]
+    free = [max(1, round(_GAP * side)) for side in shape]
+    tiles = np.full((n_rows, n_columns, shape[0] + free[0], shape[1] + free[1]), np.nan)
+    inner = tiles[:, :, free[0] // 2 :, free[1] // 2 :][:, :, : shape[0], : shape[1]]
+    inner[cells[:, 0], cells[:, 1]] = values
+    aspect = axes.get_aspect()
+    drawn = axes.imshow(
+        tiles.transpose(0, 2, 1, 3).reshape(n_rows * tiles.shape[2], -1),
+        extent=(0, n_columns, n_rows, 0),
+        interpolation="nearest",
+        cmap=colormap,
+        vmin=limits[0],
+        vmax=limits[1],
+    )
+    axes.set_aspect(aspect)
     return drawn
