@@ -170,3 +170,16 @@ def test_the_third_layer_prunes(data_dir, tmp_path):
     assert [layer["n_components_start"] for layer in layers] == [32, 17, 16]
     assert layers[2]["n_components"] < 16
     assert len(layers[2]["pruned"]) == 16 - layers[2]["n_components"]
+
+
+def test_a_new_file_has_the_usual_permissions_and_a_replaced_one_keeps_its_own(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "file", b"old")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    (tmp_path / "file").chmod(0o600)
+    write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,8 +1,9 @@
 """Writing results so that a file is whole or absent, never half."""
 
 import os
+import secrets
+import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 
@@ -34,17 +35,17 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """
     try:
         target = Path(os.path.realpath(path))  # what a link points to, not the link, is written
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
+        temporary = target.parent / f".{target.name[:100]}.{secrets.token_hex(8)}"
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with temporary.open("xb") as file:  # with the permissions of any new file
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            if target.exists():
+                shutil.copymode(target, temporary)
             os.replace(temporary, target)
         except BaseException:
-            with suppress(FileNotFoundError):  # an interrupt after it was moved
-                os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
             raise
         _synchronise(target.parent)
     except OSError as error:
