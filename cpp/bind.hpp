@@ -94,6 +94,7 @@ void bind_calls(py::module_& module);
 void bind_fft(py::module_& module);
 void bind_full(py::module_& module);
 void bind_spectral(py::module_& module);
+void bind_torus(py::module_& module);
 
 }  // namespace convgmm
 

@@ -12,4 +12,5 @@ PYBIND11_MODULE(CONVGMM_CORE_NAME, module) {
   convgmm::bind_fft(module);
   convgmm::bind_full(module);
   convgmm::bind_spectral(module);
+  convgmm::bind_torus(module);
 }

@@ -123,3 +123,65 @@ def full_em(
             ]
         )
     return FullCourse(np.array(bounds), weights, means, covariances)
+
+
+def torus_window(shape: tuple[int, ...], torus: tuple[int, ...]) -> NDArray[np.complex128]:
+    """Return B (n, N): the rows of the torus' unitary inverse transform where the patch lies."""
+    x = np.indices(shape).reshape(len(shape), -1).T
+    omega = np.indices(torus).reshape(len(torus), -1).T / np.array(torus)
+    return np.exp(2j * np.pi * (x @ omega.T)) / np.sqrt(len(omega))
+
+
+def mean_free(shape: tuple[int, ...], remove_mean: bool) -> Array:
+    """Return orthonormal columns (n, E) of sum 0, or all (n, n)."""
+    n = int(np.prod(shape))
+    if not remove_mean:
+        return np.eye(n)
+    return np.linalg.svd(np.eye(n) - 1 / n)[0][:, : n - 1]
+
+
+@dataclass
+class TorusCourse:
+    lower_bounds: Array
+    weights: Array
+    spectra: Array  # (K, *torus)
+
+
+def torus_em(
+    patches: NDArray,
+    weights: Array,
+    spectra: Array,
+    *,
+    remove_mean: bool,
+    n_iter: int,
+    inner_iter: int,
+    reg_spectrum: float,
+    sample_weight: Array | None = None,
+) -> TorusCourse:
+    """Run EM for windows of fields, with complex transforms and dense responsibilities, without pruning."""
+    shape, torus = patches.shape[1:], spectra.shape[1:]
+    axes = mean_free(shape, remove_mean)
+    X = patches.reshape(len(patches), -1).astype(np.float64) @ axes
+    B = axes.T @ torus_window(shape, torus)
+    used = np.abs(B).sum(axis=0) > 1e-9  # ω = 0 is not seen without the mean
+    lam = spectra.reshape(len(spectra), -1).astype(np.float64).copy()
+    lam[:, ~used] = 0
+    w = np.ones(len(X)) if sample_weight is None else sample_weight
+    floor = reg_spectrum * (w @ (X**2).mean(axis=1)) / w.sum()
+    bounds = []
+    for _ in range(n_iter):
+        covariances = np.stack([((B * each) @ B.conj().T).real for each in lam])
+        joint = full_log_density(X, np.zeros((len(lam), X.shape[1])), covariances) + np.log(weights)
+        total = logsumexp(joint, axis=1)
+        bounds.append(w @ total / w.sum())
+        gamma = np.exp(joint - total[:, None]) * w[:, None]
+        share = gamma.sum(axis=0)
+        weights = share / share.sum()
+        for k in range(len(lam)):
+            S = (gamma[:, k, None] * X).T @ X / share[k]
+            for _ in range(inner_iter):
+                inverse = np.linalg.inv(((B * lam[k]) @ B.conj().T).real)
+                found = (B.conj() * (inverse @ S @ inverse @ B)).sum(axis=0).real
+                expected = (B.conj() * (inverse @ B)).sum(axis=0).real
+                lam[k, used] = np.maximum(lam[k, used] * np.sqrt(found[used] / expected[used]), floor)
+    return TorusCourse(np.array(bounds), weights, lam.reshape(spectra.shape))

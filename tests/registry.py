@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convgmm import ConvGMM, DeepGMM, FullGMM
+from convgmm import ConvGMM, DeepGMM, FullGMM, TorusGMM
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ ENTRIES = [
     Entry("ConvGMM", lambda **options: ConvGMM(**({"n_components": 3, "random_state": 0} | options)), (6, 6)),
     Entry("FullGMM", lambda **options: FullGMM(**({"n_components": 3, "random_state": 0} | options)), (2, 3)),
     Entry("FullGMM, rotated", lambda **options: FullGMM(**({"n_components": 2, "random_state": 0} | options)), (6, 6)),
+    Entry("TorusGMM", lambda **options: TorusGMM(**({"n_components": 3, "random_state": 0} | options)), (6, 6)),
     Entry("DeepGMM", _layers, (6, 6)),
 ]
 

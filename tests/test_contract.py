@@ -348,7 +348,7 @@ def test_what_was_prepared_is_kept(entry, monkeypatch):
     def again(*arguments, **options):
         raise AssertionError("prepared again")
 
-    for family in ("full.Full", "spectral.Spectral"):
+    for family in ("full.Full", "spectral.Spectral", "torus.Torus"):
         monkeypatch.setattr(f"convgmm.families.{family}.prepare", again)
     answers(estimator, X[:1])
 
@@ -429,7 +429,12 @@ def test_parameters_set_after_the_fit_do_not_change_what_is_kept(entry, tmp_path
     X = entry.samples()
     estimator = entry.make(max_iter=3).fit(X)
     expected = estimator.predict_proba(X)
-    name, value = {"C": ("remove_mean", False), "F": ("means", "zero"), "D": ("random_state", 3)}[entry.name[0]]
+    name, value = {
+        "C": ("remove_mean", False),
+        "T": ("remove_mean", False),
+        "F": ("means", "zero"),
+        "D": ("random_state", 3),
+    }[entry.name[0]]
     estimator.set_params(**{name: value}).save(tmp_path / "model")
     np.testing.assert_array_equal(type(estimator).load(tmp_path / "model").predict_proba(X), expected)
 

@@ -11,6 +11,7 @@ from .em import LikelihoodWarning, Pruning
 from .estimator import Estimator
 from .full import FullGMM
 from .model import Model
+from .torus import TorusGMM
 
 __version__ = version("convgmm")
 
@@ -21,6 +22,7 @@ __all__ = [
     "LikelihoodWarning",
     "Model",
     "Pruning",
+    "TorusGMM",
     "__version__",
     "datasets",
     "load",

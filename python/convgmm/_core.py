@@ -55,3 +55,5 @@ spectral_log_density = _chosen.spectral_log_density
 spectral_posterior = _chosen.spectral_posterior
 squared_coefficients = _chosen.squared_coefficients
 thread_count = _chosen.thread_count
+torus_covariances = _chosen.torus_covariances
+torus_maximize = _chosen.torus_maximize

@@ -86,3 +86,26 @@ def spectral_log_density(
 def spectral_posterior(
     coefficients: _Floats, multiplicities: _Float64, spectra: _Float64, constants: _Float64, n_threads: int
 ) -> tuple[_Floats, _Floats]: ...
+
+# bind_torus
+def torus_covariances(
+    spectra: _Float64,
+    lag: NDArray[np.int32],
+    cosines: _Float64,
+    multiplicities: _Float64,
+    axes: _Float64,
+    remove_mean: bool,
+    n_threads: int,
+) -> _Float64: ...
+def torus_maximize(
+    scatter: _Float64,
+    spectra: _Float64,
+    lag: NDArray[np.int32],
+    cosines: _Float64,
+    multiplicities: _Float64,
+    axes: _Float64,
+    remove_mean: bool,
+    floor: float,
+    n_steps: int,
+    n_threads: int,
+) -> _Float64: ...

@@ -1,22 +1,20 @@
 """The convolutional mixture: every component a zero-mean stationary Gaussian, that is, a power spectrum."""
 
 from dataclasses import dataclass, field
-from math import prod
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .basis import Fourier, degrees_of_freedom
-from .estimator import Mixture, Samples
-from .families import Family, Spectral
+from .basis import Fourier
+from .families import Spectral
 from .families.spectral import SpectralStart
-from .model import Model
+from .patch_mixture import PatchMixture
 
 
-class _Fitted(Mixture):
+class _Fitted(PatchMixture):
     """The types of the attributes that a fit sets."""
 
     spectra_: NDArray[np.float64]
@@ -86,9 +84,7 @@ class ConvGMM(_Fitted):
     reg_spectrum: float = field(default=1e-6, kw_only=True)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **Mixture._parameter_constraints,
-        "patch_shape": ["array-like", None],
-        "remove_mean": ["boolean"],
+        **PatchMixture._parameter_constraints,
         "init": [StrOptions({"kmeans++", "random"})],
         "spectra_init": ["array-like", None],
         "reg_spectrum": [Interval(Real, 0, None, closed="neither")],
@@ -150,34 +146,6 @@ class ConvGMM(_Fitted):
 
     # ---- what this estimator says of its family ----------------------------------------------------------------------
 
-    def _shape_of(self, given: tuple[int, ...] | None, n_features: int) -> tuple[int, ...]:
-        patch_shape = self._checked_patch_shape()
-        if given is None:
-            shape = patch_shape or (n_features,)
-            if prod(shape) != n_features:
-                raise ValueError(
-                    f"patch_shape={shape} has {prod(shape)} values, but X has {n_features} features; a flattened "
-                    f"sample needs as many."
-                )
-        elif patch_shape is not None and given != patch_shape:
-            raise ValueError(f"X holds samples of shape {given}, but patch_shape={patch_shape}.")
-        else:
-            shape = given
-        if degrees_of_freedom(shape, bool(self.remove_mean)) < 1:
-            raise ValueError(
-                f"Found samples with {n_features} feature(s) (n_features = {n_features}), of which remove_mean=True "
-                f"leaves none; pass remove_mean=False or longer samples."
-            )
-        return shape
-
-    def _checked_patch_shape(self) -> tuple[int, ...] | None:
-        if self.patch_shape is None:
-            return None
-        shape = tuple(self.patch_shape)
-        if not (1 <= len(shape) <= 3 and all(isinstance(size, Integral) and size > 0 for size in shape)):
-            raise ValueError(f"patch_shape must be a tuple of 1 to 3 positive ints, got {self.patch_shape!r}.")
-        return tuple(int(size) for size in shape)
-
     def _family(self, shape: tuple[int, ...]) -> Spectral:
         return Spectral(Fourier(shape, bool(self.remove_mean)), self.reg_spectrum)
 
@@ -185,12 +153,3 @@ class ConvGMM(_Fitted):
         planes = None if self.spectra_init is None else np.array(self.spectra_init, dtype=np.float64)
         spectra = None if planes is None else family.check_spectra(planes, self.n_components, "spectra_init")
         return SpectralStart(self.n_components, self.init, self._checked_weights_init(), spectra)
-
-    def _check_warm_start(self, model: Model, family: Family, samples: Samples) -> None:
-        super()._check_warm_start(model, family, samples)
-        assert isinstance(model.family, Spectral)
-        if model.family.basis.remove_mean != self.remove_mean:
-            raise ValueError(
-                f"warm_start=True goes on from a fit with remove_mean={model.family.basis.remove_mean}, but "
-                f"remove_mean={self.remove_mean}; set warm_start=False."
-            )

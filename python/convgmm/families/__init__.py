@@ -3,8 +3,20 @@
 from .family import Assign, CollapseError, Family, Floats, Portrait, Reading
 from .full import Full
 from .spectral import Spectral
+from .torus import Torus
 
 #: Every family, by the name that stands in saved models.
-FAMILIES: dict[str, type[Family]] = {family.__name__: family for family in (Spectral, Full)}
+FAMILIES: dict[str, type[Family]] = {family.__name__: family for family in (Spectral, Full, Torus)}
 
-__all__ = ["FAMILIES", "Assign", "CollapseError", "Family", "Floats", "Full", "Portrait", "Reading", "Spectral"]
+__all__ = [
+    "FAMILIES",
+    "Assign",
+    "CollapseError",
+    "Family",
+    "Floats",
+    "Full",
+    "Portrait",
+    "Reading",
+    "Spectral",
+    "Torus",
+]

@@ -145,18 +145,22 @@ class Spectral(Family):
 
     def survey(self, reading: Reading, n_threads: int) -> SpectralSurvey:
         """Return total power, and which samples have none."""
-        block, values = reading.block, reading.values
         share = self.basis.multiplicities / degrees_of_freedom(self.basis.shape, self.basis.remove_mean)
         # Not a matrix product: a library's may depend on its threads.
-        power = np.einsum("nd,d->n", values, share.astype(values.dtype))
+        return self.survey_power(
+            reading.block, np.einsum("nd,d->n", reading.values, share.astype(reading.values.dtype))
+        )
+
+    def survey_power(self, block: Block, power: Floats) -> SpectralSurvey:
+        """Return the survey of samples with this power per degree of freedom, (n,)."""
         total = float(power.sum(dtype=np.float64) if block.weight is None else np.einsum("n,n->", block.weight, power))
         constant = constant_rows(block.samples) if self.basis.remove_mean else np.empty(0, dtype=np.intp)
         return SpectralSurvey(
-            float(len(values) if block.weight is None else block.weight.sum()),
+            float(len(power) if block.weight is None else block.weight.sum()),
             total,
-            values.dtype,
+            power.dtype,
             power,
-            len(values),
+            len(power),
             len(constant),
             block.number(int(constant[0])) if len(constant) else None,
             not total > 0 and not block.samples.any(),
