@@ -19,18 +19,32 @@ fft::Shape checked_shape(const std::vector<std::int64_t>& lengths) {
   return shape;
 }
 
-template <class T>
+enum class Transform { fourier, cosine };
+
+template <class T, Transform kind>
 Array<T> squared_coefficients(const Array<T>& patches, const std::vector<std::int64_t>& shape, bool remove_mean,
                               int n_threads) {
   const fft::Shape checked = checked_shape(shape);
   const fft::Sizes sizes = fft::sizes(checked);
   require(patches.ndim() == 2 && extent(patches, 1) == sizes.values, "patches: expected (n, prod(shape))");
   const std::size_t n = extent(patches, 0);
-  Array<T> out({n, sizes.frequencies - (remove_mean ? 1 : 0)});
+  constexpr bool kFourier = kind == Transform::fourier;
+  Array<T> out({n, (kFourier ? sizes.frequencies : sizes.values) - (remove_mean ? 1 : 0)});
   const T* in = patches.data();
   T* result = out.mutable_data();
-  without_gil([&] { fft::squared_coefficients(in, n, checked, remove_mean, n_threads, result); });
+  constexpr auto compute = kFourier ? &fft::squared_coefficients<T> : &fft::squared_cosine_coefficients<T>;
+  without_gil([&] { compute(in, n, checked, remove_mean, n_threads, result); });
   return out;
+}
+
+template <class T>
+void bind_for(py::module_& module) {
+  using namespace py::literals;
+  const auto patches = py::arg("patches").noconvert();
+  module.def("squared_coefficients", &squared_coefficients<T, Transform::fourier>, patches, "shape"_a, "remove_mean"_a,
+             "n_threads"_a);
+  module.def("squared_cosine_coefficients", &squared_coefficients<T, Transform::cosine>, patches, "shape"_a,
+             "remove_mean"_a, "n_threads"_a);
 }
 
 }  // namespace
@@ -49,10 +63,8 @@ void bind_fft(py::module_& module) {
                               plane);
       },
       "shape"_a);
-  module.def("squared_coefficients", &squared_coefficients<float>, py::arg("patches").noconvert(), "shape"_a,
-             "remove_mean"_a, "n_threads"_a);
-  module.def("squared_coefficients", &squared_coefficients<double>, py::arg("patches").noconvert(), "shape"_a,
-             "remove_mean"_a, "n_threads"_a);
+  bind_for<float>(module);
+  bind_for<double>(module);
 }
 
 }  // namespace convgmm

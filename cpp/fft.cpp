@@ -7,7 +7,9 @@
 #endif
 
 #include <algorithm>
+#include <cmath>
 #include <complex>
+#include <cstdint>
 #include <fstream>
 #include <functional>
 #include <limits>
@@ -157,6 +159,137 @@ const Planned<T>& planned(const Shape& shape) {
   return known.emplace(shape, Planned<T>{made, library.execute, std::move(runs)}).first->second;
 }
 
+// Transforms n patches, batch by batch in parallel: read(number, in) gives the values of a patch (Π s_i,), of which
+// the mean is taken if it is to be removed, and write(number, out) gets the real transform's output.
+template <class T, class Read, class Write>
+void transform(std::size_t n, const Shape& shape, const Planned<T>& known, bool remove_mean, int n_threads, Read read,
+               Write write) {
+  const std::size_t size = product(shape);
+  const std::size_t transformed = transform_size(shape);
+  const std::size_t batch = batch_size(shape);
+  struct Scratch {
+    AlignedBuffer<T> in;
+    AlignedBuffer<std::complex<T>> out;
+  };
+  const auto make_scratch = [&] {
+    Scratch scratch{AlignedBuffer<T>(batch * size), AlignedBuffer<std::complex<T>>(batch * transformed)};
+    std::fill(scratch.in.begin(), scratch.in.end(), T{0});
+    return scratch;
+  };
+  parallel::chunks(n, parallel::even_chunk(n, batch), n_threads, make_scratch,
+                   [&](Scratch& scratch, std::size_t begin, std::size_t end) {
+                     for (std::size_t first = begin; first < end; first += batch) {
+                       const std::size_t count = std::min(batch, end - first);
+                       for (std::size_t i = 0; i < count; ++i) {
+                         T* patch = scratch.in.data() + i * size;
+                         read(first + i, patch);
+                         if (!remove_mean) continue;
+                         // Before the transform: a large mean would leave its rounding in every coefficient.
+                         const T mean = simd::sum(patch, size) / static_cast<T>(size);
+                         for (std::size_t j = 0; j < size; ++j) patch[j] -= mean;
+                       }
+                       known.execute(known.plan, scratch.in.data(), scratch.out.data());
+                       for (std::size_t i = 0; i < count; ++i) write(first + i, scratch.out.data() + i * transformed);
+                     }
+                   });
+}
+
+// The DCT-II by the real Fourier transform F of reordered patches (Makhoul, IEEE Trans. ASSP 28, 1980): along an axis
+// of N values x, those of even place and, backwards, those of odd place, and with w = exp(−iπ/2N)
+//
+//     Σ_j x_j cos(π (j + ½) k / N) = ½ [w^k F(k) + w^−k F(−k)],
+//
+// which for the last axis, where F(−k) is conjugate to F(k), is Re w^k F(k), and −Im of it at N − k. FFTW's own
+// transforms of this kind take 4 times as long as its Fourier transform for 16×16 values (float32, 2026-11).
+template <class T>
+class Cosines {
+ public:
+  explicit Cosines(const Shape& shape) : shape_(shape), order_(product(shape)), scale_(product(shape)) {
+    for (const int length : shape_) {
+      twiddles_.emplace_back();
+      for (int k = 0; k < length; ++k) {
+        const double angle = -std::acos(-1.0) * k / (2.0 * length);
+        twiddles_.back().push_back({static_cast<T>(std::cos(angle)), static_cast<T>(std::sin(angle))});
+      }
+    }
+    for (std::size_t flat = 0; flat < order_.size(); ++flat) {
+      std::size_t rest = flat, stride = 1, from = 0;
+      double squared = std::pow(0.25, static_cast<double>(shape_.size() - 1));  // the sums below lack their halves
+      for (std::size_t axis = shape_.size(); axis-- > 0;) {
+        const auto N = static_cast<std::size_t>(shape_[axis]);
+        const std::size_t k = rest % N;
+        from += stride * (2 * k < N ? 2 * k : 2 * (N - k) - 1);
+        squared *= (k == 0 ? 1.0 : 2.0) / static_cast<double>(N);
+        rest /= N;
+        stride *= N;
+      }
+      order_[flat] = static_cast<std::uint32_t>(from);
+      scale_[flat] = static_cast<T>(squared);
+    }
+  }
+
+  void reorder(const T* __restrict patch, T* __restrict in) const {
+    for (std::size_t j = 0; j < order_.size(); ++j) in[j] = patch[order_[j]];
+  }
+
+  // Squared coefficients of one patch, from its real transform (…, s_d / 2 + 1), which is used up.
+  void squares(T* __restrict transformed, bool without_first, T* __restrict out) const {
+    const auto N = static_cast<std::size_t>(shape_.back());
+    const std::size_t columns = N / 2 + 1;
+    std::size_t inner = columns;  // complex values from one place on an axis to the next
+    for (std::size_t axis = shape_.size() - 1; axis-- > 0;) {
+      const auto length = static_cast<std::size_t>(shape_[axis]);
+      const std::size_t outer = order_.size() / N * columns / (inner * length);
+      for (T* block = transformed; block < transformed + 2 * outer * length * inner; block += 2 * length * inner) {
+        for (std::size_t j = 0; j < 2 * inner; ++j) block[j] *= T{2};
+        for (std::size_t k = 1; 2 * k < length; ++k)
+          butterfly(twiddles_[axis][k], inner, block + 2 * k * inner, block + 2 * (length - k) * inner);
+        if (length % 2 == 0)
+          for (std::size_t j = length * inner; j < (length + 2) * inner; ++j)
+            block[j] *= static_cast<T>(std::sqrt(2.0));
+      }
+      inner *= length;
+    }
+    const Twiddle* __restrict twiddle = twiddles_.back().data();
+    const T* __restrict factor = scale_.data();
+    const std::size_t skipped = without_first ? 1 : 0;
+    for (std::size_t start = 0; start < order_.size(); start += N, transformed += 2 * columns, factor += N) {
+      if (start >= skipped) out[start - skipped] = transformed[0] * transformed[0] * factor[0];
+      T* __restrict row = out + start + 1 - skipped;
+      for (std::size_t k = 1; k < columns; ++k) {
+        const T re = twiddle[k].re * transformed[2 * k] - twiddle[k].im * transformed[2 * k + 1];
+        row[k - 1] = re * re * factor[k];
+      }
+      for (std::size_t k = 1; k < N - N / 2; ++k) {
+        const T im = twiddle[k].re * transformed[2 * k + 1] + twiddle[k].im * transformed[2 * k];
+        row[N - 1 - k] = im * im * factor[N - k];
+      }
+    }
+  }
+
+ private:
+  struct Twiddle {
+    T re, im;
+  };
+
+  // F(k), F(N − k) → w^k F(k) + w^−k F(N − k) and, since w^N = −i, i (w^k F(k) − w^−k F(N − k)).
+  static void butterfly(Twiddle w, std::size_t count, T* __restrict low, T* __restrict high) {
+    for (std::size_t j = 0; j < 2 * count; j += 2) {
+      const T p = w.re * low[j] - w.im * low[j + 1], p_im = w.re * low[j + 1] + w.im * low[j];
+      const T q = w.re * high[j] + w.im * high[j + 1], q_im = w.re * high[j + 1] - w.im * high[j];
+      low[j] = p + q;
+      low[j + 1] = p_im + q_im;
+      high[j] = q_im - p_im;
+      high[j + 1] = p - q;
+    }
+  }
+
+  Shape shape_;
+  std::vector<std::uint32_t> order_;            // (Π s_i,) where in a patch each value of the reordered one stands
+  std::vector<std::vector<Twiddle>> twiddles_;  // of each axis (s_i,)
+  std::vector<T> scale_;                        // (Π s_i,)
+};
+
 }  // namespace
 
 void check(const Shape& shape) {
@@ -223,8 +356,6 @@ template <class T>
 void squared_coefficients(const T* patches, std::size_t n, const Shape& shape, bool remove_mean, int n_threads,
                           T* out) {
   const std::size_t size = product(shape);
-  const std::size_t transformed = transform_size(shape);
-  const std::size_t batch = batch_size(shape);
   const std::size_t width = distinct_frequencies(shape) - (remove_mean ? 1 : 0);
   if (n == 0) return;
   const Planned<T>& known = planned<T>(shape);
@@ -234,44 +365,41 @@ void squared_coefficients(const T* patches, std::size_t n, const Shape& shape, b
     --runs.front().length;
   }
   const T scale = T{1} / static_cast<T>(size);  // unitary: X / √n
-
-  struct Scratch {
-    AlignedBuffer<T> in;
-    AlignedBuffer<std::complex<T>> out;
-  };
-  const auto make_scratch = [&] {
-    Scratch scratch{AlignedBuffer<T>(batch * size), AlignedBuffer<std::complex<T>>(batch * transformed)};
-    std::fill(scratch.in.begin(), scratch.in.end(), T{0});
-    return scratch;
-  };
-  parallel::chunks(
-      n, parallel::even_chunk(n, batch), n_threads, make_scratch,
-      [&](Scratch& scratch, std::size_t begin, std::size_t end) {
-        for (std::size_t first = begin; first < end; first += batch) {
-          const std::size_t count = std::min(batch, end - first);
-          std::copy_n(patches + first * size, count * size, scratch.in.data());
-          if (remove_mean) {  // before the transform: a large mean would leave its rounding in every coefficient
-            for (std::size_t i = 0; i < count; ++i) {
-              T* patch = scratch.in.data() + i * size;
-              const T mean = simd::sum(patch, size) / static_cast<T>(size);
-              for (std::size_t j = 0; j < size; ++j) patch[j] -= mean;
-            }
-          }
-          known.execute(known.plan, scratch.in.data(), scratch.out.data());
-          for (std::size_t i = 0; i < count; ++i) {
-            T* row = out + (first + i) * width;
-            for (const HalfSpectrum::Run& run : runs) {
-              const auto* source = reinterpret_cast<const T*>(scratch.out.data() + i * transformed + run.source);
-              for (std::size_t j = 0; j < run.length; ++j)
-                row[j] = (source[2 * j] * source[2 * j] + source[2 * j + 1] * source[2 * j + 1]) * scale;
-              row += run.length;
-            }
-          }
+  transform(
+      n, shape, known, remove_mean, n_threads,
+      [&](std::size_t number, T* in) { std::copy_n(patches + number * size, size, in); },
+      [&](std::size_t number, std::complex<T>* transformed) {
+        T* row = out + number * width;
+        for (const HalfSpectrum::Run& run : runs) {
+          const auto* source = reinterpret_cast<const T*>(transformed + run.source);
+          for (std::size_t j = 0; j < run.length; ++j)
+            row[j] = (source[2 * j] * source[2 * j] + source[2 * j + 1] * source[2 * j + 1]) * scale;
+          row += run.length;
         }
       });
 }
 
-template void squared_coefficients<float>(const float*, std::size_t, const Shape&, bool, int, float*);
-template void squared_coefficients<double>(const double*, std::size_t, const Shape&, bool, int, double*);
+template <class T>
+void squared_cosine_coefficients(const T* patches, std::size_t n, const Shape& shape, bool remove_mean, int n_threads,
+                                 T* out) {
+  const std::size_t size = product(shape);
+  if (n == 0) return;
+  const Planned<T>& known = planned<T>(shape);
+  const Cosines<T> cosines(shape);
+  const std::size_t width = size - (remove_mean ? 1 : 0);
+  transform(
+      n, shape, known, remove_mean, n_threads,
+      [&](std::size_t number, T* in) { cosines.reorder(patches + number * size, in); },
+      [&](std::size_t number, std::complex<T>* transformed) {
+        cosines.squares(reinterpret_cast<T*>(transformed), remove_mean, out + number * width);
+      });
+}
+
+#define CONVGMM_INSTANTIATE(T)                                                               \
+  template void squared_coefficients<T>(const T*, std::size_t, const Shape&, bool, int, T*); \
+  template void squared_cosine_coefficients<T>(const T*, std::size_t, const Shape&, bool, int, T*);
+CONVGMM_INSTANTIATE(float)
+CONVGMM_INSTANTIATE(double)
+#undef CONVGMM_INSTANTIATE
 
 }  // namespace convgmm::fft

@@ -1,4 +1,4 @@
-// Squared coefficients of real patches in the half spectrum; the only place that knows FFTW.
+// Squared coefficients of real patches, in the half spectrum or of cosines; the only place that knows FFTW.
 #pragma once
 
 #include <cstddef>
@@ -42,5 +42,11 @@ std::string version();
 // each patch is removed.
 template <class T>
 void squared_coefficients(const T* patches, std::size_t n, const Shape& shape, bool remove_mean, int n_threads, T* out);
+
+// The squares of the orthonormal DCT-II's coefficients, of n patches (n, Π s_i) → (n, Π s_i) in row-major order, or
+// (n, Π s_i − 1) without the constant one when the mean of each patch is removed.
+template <class T>
+void squared_cosine_coefficients(const T* patches, std::size_t n, const Shape& shape, bool remove_mean, int n_threads,
+                                 T* out);
 
 }  // namespace convgmm::fft

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dctn
 from scipy.special import logsumexp
 
 Array = NDArray[np.float64]
@@ -19,6 +20,19 @@ def periodograms(patches: NDArray, remove_mean: bool) -> Array:
     if remove_mean:
         plane[:, 0] = np.nan
     return plane
+
+
+def cosine_squares(patches: NDArray, remove_mean: bool) -> Array:
+    """Return the squared coefficients of the orthonormal DCT-II, (n, prod(shape)); NaN at 0 without the mean."""
+    axes = tuple(range(1, patches.ndim))
+    plane = dctn(patches.astype(np.float64), axes=axes, norm="ortho").reshape(len(patches), -1) ** 2
+    if remove_mean:
+        plane[:, 0] = np.nan
+    return plane
+
+
+#: Squared coefficients on the full plane, by the name of the basis.
+SQUARES = {"fourier": periodograms, "dct": cosine_squares}
 
 
 def log_density(plane: Array, spectra: Array) -> Array:
@@ -45,9 +59,10 @@ def em(
     n_iter: int,
     reg_spectrum: float,
     sample_weight: Array | None = None,
+    basis: str = "fourier",
 ) -> Course:
     """Run plain EM with dense responsibilities, without pruning."""
-    plane = periodograms(patches, remove_mean)
+    plane = SQUARES[basis](patches, remove_mean)
     used = ~np.isnan(plane[0])
     spectra = spectra.reshape(len(spectra), -1).astype(np.float64).copy()
     w = np.ones(len(plane)) if sample_weight is None else sample_weight

@@ -42,6 +42,11 @@ def _layers(**options: Any) -> DeepGMM:
 
 ENTRIES = [
     Entry("ConvGMM", lambda **options: ConvGMM(**({"n_components": 3, "random_state": 0} | options)), (6, 6)),
+    Entry(
+        "ConvGMM, dct",
+        lambda **options: ConvGMM(**({"n_components": 3, "basis": "dct", "random_state": 0} | options)),
+        (5, 6),
+    ),
     Entry("FullGMM", lambda **options: FullGMM(**({"n_components": 3, "random_state": 0} | options)), (2, 3)),
     Entry("FullGMM, rotated", lambda **options: FullGMM(**({"n_components": 2, "random_state": 0} | options)), (6, 6)),
     Entry("TorusGMM", lambda **options: TorusGMM(**({"n_components": 3, "random_state": 0} | options)), (6, 6)),

@@ -54,6 +54,22 @@ def test_twenty_iterations_match_the_oracle(shape, remove_mean, dtype, tolerance
         np.testing.assert_allclose(model.spectra_.reshape(K, -1), course.spectra, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(15,), (7, 5), (16, 16), (3, 4, 5)], ids=str)
+@pytest.mark.parametrize("remove_mean", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-10)])
+def test_ten_iterations_with_cosines_match_the_oracle(shape, remove_mean, dtype, tolerance, rng):
+    X = correlated(rng, 700, shape, dtype)
+    spectra = rng.uniform(0.5, 2, (4, *shape))
+    weights = np.full(4, 0.25)
+    course = oracle.em(X, weights, spectra, remove_mean=remove_mean, n_iter=10, reg_spectrum=1e-6, basis="dct")
+    options = {"weights_init": weights, "spectra_init": spectra, "tol": 0, "max_iter": 10, "prune_threshold": 0}
+    model = ConvGMM(4, basis="dct", patch_shape=shape, remove_mean=remove_mean, **options)
+    fit_quietly(model, X.reshape(700, -1))
+    np.testing.assert_allclose(model.lower_bounds_, course.lower_bounds, rtol=tolerance)
+    if dtype == np.float64:
+        np.testing.assert_allclose(model.spectra_.reshape(4, -1), course.spectra, rtol=1e-8, atol=1e-12)
+
+
 @pytest.mark.parametrize("n_components", [1, 2, 15, 16, 17, 32, 33, 70])
 @pytest.mark.parametrize("shape", [(5,), (16, 16), (17, 19)], ids=str)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-5), (np.float64, 1e-12)])

@@ -56,15 +56,16 @@ def test_one_component_is_standardized_to_zero(patches):
     np.testing.assert_array_equal(model.transform(patches), np.zeros((600, 1)))
 
 
-def test_sample_has_the_spectra_of_its_components(patches):
-    model = ConvGMM(2, random_state=0).fit(patches)
+@pytest.mark.parametrize("basis", ["fourier", "dct"])
+def test_sample_has_the_spectra_of_its_components(basis, patches):
+    model = ConvGMM(2, basis=basis, random_state=0).fit(patches)
     X, components = model.sample(20000)
     assert X.shape == (20000, 8, 8)
     assert components.shape == (20000,)
     np.testing.assert_allclose(np.bincount(components) / 20000, model.weights_, atol=0.02)
     np.testing.assert_allclose(X.mean(axis=(1, 2)), 0, atol=1e-12)
     for k in range(2):
-        found = np.nan_to_num(oracle.periodograms(X[components == k], True)).mean(axis=0)
+        found = np.nan_to_num(oracle.SQUARES[basis](X[components == k], True)).mean(axis=0)
         np.testing.assert_allclose(found, model.spectra_[k].ravel(), rtol=0.15, atol=1e-12)
     assert np.ptp(components[:50]) > 0  # not sorted by component
     np.testing.assert_array_equal(model.sample(5)[0], model.sample(5)[0])
@@ -82,6 +83,19 @@ def test_filters_whiten(patches):
     filtered = np.fft.ifft2(np.fft.fft2(x) * np.fft.fft2(filters[1])).real
     plane = np.nan_to_num(oracle.periodograms(patches[:1], True)).reshape(8, 8)
     np.testing.assert_allclose((filtered**2).sum(), (plane * model.filter_spectra_[1]).sum())
+
+
+def test_cosines_have_no_filters(patches):
+    model = ConvGMM(2, basis="dct", random_state=0).fit(patches)
+    for question in (model.filters, lambda: model.filter_spectra_):
+        with pytest.raises(AttributeError, match="not stationary"):
+            question()
+    assert not hasattr(model, "filter_spectra_")
+    with pytest.raises(ValueError, match="warm_start=False"):
+        model.set_params(basis="fourier", warm_start=True).fit(patches)
+    made = ConvGMM.from_parameters(model.weights_, model.spectra_, basis="dct")
+    np.testing.assert_allclose(made.score_samples(patches), model.score_samples(patches))
+    assert model.score(patches) != ConvGMM(2, random_state=0).fit(patches).score(patches)
 
 
 def test_information_criteria(patches):

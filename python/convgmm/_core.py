@@ -54,6 +54,7 @@ spectral_expect = _chosen.spectral_expect
 spectral_log_density = _chosen.spectral_log_density
 spectral_posterior = _chosen.spectral_posterior
 squared_coefficients = _chosen.squared_coefficients
+squared_cosine_coefficients = _chosen.squared_cosine_coefficients
 thread_count = _chosen.thread_count
 torus_covariances = _chosen.torus_covariances
 torus_maximize = _chosen.torus_maximize

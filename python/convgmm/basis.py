@@ -4,72 +4,99 @@ A mixture sees squared coefficients (n, D), their multiplicities (D,) and varian
 made them.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import idctn
 
 from . import _core, _fftw
 
 Floats = NDArray[np.floating[Any]]
 
 
-class Basis(Protocol):
-    """An orthonormal basis of patches of one shape, with coefficients grouped by equal variance."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of a patch."""
-
-    @property
-    def remove_mean(self) -> bool:
-        """Whether every patch's mean is removed."""
-
-    @property
-    def multiplicities(self) -> NDArray[np.float64]:
-        """How many coefficients each group has, (D,)."""
-
-    def coefficients(self, patches: Floats, n_threads: int) -> Floats:
-        """Return the mean squared coefficient of each group, (n, D), of flattened patches (n, prod(shape))."""
-
-    def to_plane(self, spectra: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Spread (K, D) over all coefficients, (K, *shape)."""
-
-    def from_plane(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Take (K, D) out of (K, *shape)."""
-
-    def is_symmetric(self, planes: NDArray[np.float64]) -> bool:
-        """Say whether values (K, *shape) are equal, to 1e-6 of them, within each group."""
-
-    def draw(self, plane: NDArray[np.float64], n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
-        """Draw n patches (n, *shape) with these variances (*shape)."""
-
-    def filters(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the impulse responses (K, *shape) of filters with these gains (K, *shape)."""
-
-    def centred(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (K, *shape) as it is best looked at."""
-
-
 @dataclass(frozen=True)
-class Fourier:
-    """The unitary discrete Fourier transform of real patches: one of each pair ω, −ω, with its multiplicity.
-
-    Planes are in numpy's FFT order.
+class Basis(ABC):
+    """An orthonormal basis of patches of one shape, with coefficients grouped by equal variance.
 
     Parameters
     ----------
     shape : tuple of 1 to 3 ints
         Shape of a patch.
     remove_mean : bool
-        Whether ω = 0 is left out, because every patch's mean is removed.
+        Whether the constant's coefficient is left out, because every patch's mean is removed.
     """
 
     shape: tuple[int, ...]
     remove_mean: bool
+
+    #: What a picture of inverse variances shows: of one component, the label of its colours, of all components.
+    portrait: ClassVar[tuple[str, str, str]]
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """The number of values in a patch, less one when the mean is removed."""
+        return degrees_of_freedom(self.shape, self.remove_mean)
+
+    @property
+    @abstractmethod
+    def multiplicities(self) -> NDArray[np.float64]:
+        """How many coefficients each group has, (D,); they add up to the degrees of freedom."""
+
+    @abstractmethod
+    def coefficients(self, patches: Floats, n_threads: int) -> Floats:
+        """Return the mean squared coefficient of each group, (n, D), of flattened patches (n, prod(shape))."""
+
+    @abstractmethod
+    def to_plane(self, spectra: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Spread (K, D) over all coefficients, (K, *shape); 0 for the constant when that is left out."""
+
+    @abstractmethod
+    def from_plane(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take (K, D) out of (K, *shape)."""
+
+    @abstractmethod
+    def check_planes(self, planes: NDArray[np.float64], name: str) -> None:
+        """Raise a ValueError that names them if variances (K, *shape) are not equal within each group."""
+
+    @abstractmethod
+    def draw(self, plane: NDArray[np.float64], n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+        """Draw n patches (n, *shape) with these variances (*shape)."""
+
+    @abstractmethod
+    def squared_gains(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the squared gains of the filters (K, *shape) that make variances (K, *shape) white.
+
+        Raises
+        ------
+        AttributeError
+            If no convolution does.
+        """
+
+    @abstractmethod
+    def filters(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the impulse responses (K, *shape) of filters with these gains (K, *shape); raises the same."""
+
+    @abstractmethod
+    def centred(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (K, *shape) as it is best looked at."""
+
+
+class Fourier(Basis):
+    """The unitary discrete Fourier transform of real patches: one of each pair ω, −ω, with its multiplicity.
+
+    Planes are in numpy's FFT order. Parameters as of `Basis`.
+    """
+
+    portrait = (
+        "filter",
+        "filter's power spectrum, log$_{10}$",
+        "filters, zero frequency in the middle",
+    )
 
     @property
     def multiplicities(self) -> NDArray[np.float64]:
@@ -99,11 +126,23 @@ class Fourier:
         used = slice(int(self.remove_mean), None)
         return bool(np.allclose(flat[:, used], folded[:, used], rtol=1e-6, atol=0))
 
+    def check_planes(self, planes: NDArray[np.float64], name: str) -> None:
+        """Raise a ValueError that names them if full planes differ at ω and −ω."""
+        if not self.is_symmetric(planes):
+            raise ValueError(
+                f"{name} must have equal values at ω and −ω, as the spectra of real samples have: the full plane in "
+                f"numpy's FFT order is expected."
+            )
+
     def draw(self, plane: NDArray[np.float64], n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
         """Draw n patches (n, *shape): white noise through a filter of gain √S has the spectrum S (*shape)."""
         axes = tuple(range(1, plane.ndim + 1))
         white = np.fft.fftn(rng.standard_normal((n, *plane.shape)), axes=axes)
         return np.fft.ifftn(white * np.sqrt(plane), axes=axes).real
+
+    def squared_gains(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return 1 / S, (K, *shape); 0 where S is 0."""
+        return np.divide(1.0, planes, out=np.zeros_like(planes), where=planes > 0)
 
     def filters(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return zero-phase impulse responses (K, *shape), symmetric about index 0, of gains (K, *shape)."""
@@ -112,6 +151,59 @@ class Fourier:
     def centred(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (K, *shape) with zero frequency in the middle."""
         return np.fft.fftshift(planes, axes=tuple(range(1, planes.ndim)))
+
+
+class DCT(Basis):
+    """The orthonormal discrete cosine transform of type II: patches continued by reflection, without wrap-around.
+
+    A component is not stationary: it cannot tell a diagonal from its mirror image, and is no convolution (Ahmed,
+    Natarajan and Rao, IEEE Trans. Computers, 1974). Planes have the constant's coefficient at index 0. Parameters as
+    of `Basis`.
+    """
+
+    portrait = (
+        "precision",
+        "inverse variance of cosine coefficients, log$_{10}$",
+        "inverse variances of cosine coefficients, the constant's at the upper left",
+    )
+
+    @property
+    def multiplicities(self) -> NDArray[np.float64]:
+        """Ones, (D,)."""
+        return np.ones(self.degrees_of_freedom)
+
+    def coefficients(self, patches: Floats, n_threads: int) -> Floats:
+        """Return squared coefficients (n, D) of flattened patches (n, prod(shape))."""
+        _fftw.provide()
+        return _core.squared_cosine_coefficients(patches, self.shape, self.remove_mean, n_threads)
+
+    def to_plane(self, spectra: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (K, *shape); 0 for the constant when that is left out."""
+        return np.pad(spectra, ((0, 0), (int(self.remove_mean), 0))).reshape(len(spectra), *self.shape)
+
+    def from_plane(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take (K, D) out of (K, *shape)."""
+        return np.ascontiguousarray(planes.reshape(len(planes), -1)[:, int(self.remove_mean) :])
+
+    def check_planes(self, planes: NDArray[np.float64], name: str) -> None:
+        """Do nothing: no two coefficients need the same variance."""
+
+    def draw(self, plane: NDArray[np.float64], n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+        """Draw n patches (n, *shape) with independent coefficients of these variances (*shape)."""
+        coefficients = rng.standard_normal((n, *plane.shape)) * np.sqrt(plane)
+        return np.asarray(idctn(coefficients, axes=tuple(range(1, plane.ndim + 1)), norm="ortho"))
+
+    def squared_gains(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Raise: no convolution makes such a component white."""
+        raise AttributeError('a mixture with basis="dct" has no filters, as it is not stationary: use basis="fourier".')
+
+    def filters(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Raise as `squared_gains`."""
+        return self.squared_gains(gains)
+
+    def centred(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (K, *shape) as it is."""
+        return planes
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,4 +230,4 @@ def degrees_of_freedom(shape: tuple[int, ...], remove_mean: bool) -> int:
 
 
 #: Every basis, by the name that stands in saved models.
-BASES: dict[str, type[Fourier]] = {"Fourier": Fourier}
+BASES: dict[str, type[Basis]] = {basis.__name__: basis for basis in (Fourier, DCT)}

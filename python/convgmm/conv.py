@@ -8,10 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .basis import Fourier
-from .families import Spectral
+from .basis import DCT, Basis, Fourier
+from .estimator import Samples
+from .families import Family, Spectral
 from .families.spectral import SpectralStart
+from .model import Model
 from .patch_mixture import PatchMixture
+
+#: Bases by the names that users choose them by.
+_BASES: dict[str, type[Basis]] = {"fourier": Fourier, "dct": DCT}
 
 
 class _Fitted(PatchMixture):
@@ -33,6 +38,11 @@ class ConvGMM(_Fitted):
 
     Equivalently a component is a filter f_k of squared gain 1 / S_k, with p(x|k) ∝ exp(−½‖f_k ∗ x‖²): see `filters`.
 
+    A circulant covariance takes a patch's left border for the neighbour of its right one. With ``basis="dct"`` X is the
+    orthonormal discrete cosine transform of type II instead, which continues a patch by its reflection (Ahmed,
+    Natarajan and Rao, IEEE Trans. Computers, 1974): photographs are much likelier under it, but its components are not
+    stationary and have no filters.
+
     Parameters
     ----------
     n_components : int, default=32
@@ -43,14 +53,17 @@ class ConvGMM(_Fitted):
     remove_mean : bool, default=True
         Whether every sample's mean is removed. ω = 0 then leaves the model, and the density is that of the mean-free
         sample, with n − 1 degrees of freedom.
+    basis : {"fourier", "dct"}, default="fourier"
+        In which transform covariances are diagonal.
     init : {"kmeans++", "random"}, default="kmeans++"
         Start of the spectra: those of samples that are far from one another in likelihood, or averages over a few
         random samples. Neither depends on the order of the samples.
     weights_init : array-like of shape (n_components,), default=None
         Start of the weights; sums to 1. Equal by default.
     spectra_init : array-like of shape (n_components, *patch shape), default=None
-        Start of the spectra on the full plane in numpy's FFT order, positive, with equal values at ω and −ω. The value
-        at ω = 0 is ignored with `remove_mean`. Used exactly, without a floor.
+        Start of the spectra on the full plane in numpy's FFT order, positive, with equal values at ω and −ω; or
+        variances of cosine coefficients. The value at index 0 is ignored with `remove_mean`. Used exactly, without a
+        floor.
     <shared starts>
     reg_spectrum : float, default=1e-6
         Floor of every updated spectrum, as a share of the data's mean power per degree of freedom.
@@ -61,9 +74,10 @@ class ConvGMM(_Fitted):
     weights_ : ndarray of shape (K,), float64
         Mixing proportions.
     spectra_ : ndarray of shape (K, *patch shape), float64
-        Power spectra in numpy's FFT order, in squared units of the data; 0 at ω = 0 with `remove_mean`.
+        Power spectra in numpy's FFT order, or the variances of cosine coefficients, in squared units of the data; 0 at
+        index 0 with `remove_mean`.
     filter_spectra_ : ndarray of shape (K, *patch shape), float64
-        Squared gains of the filters, 1 / spectra_; 0 at ω = 0 with `remove_mean`.
+        Squared gains of the filters, 1 / spectra_; 0 at ω = 0 with `remove_mean`. Not with ``basis="dct"``.
     <shared attributes>
 
     Examples
@@ -79,12 +93,14 @@ class ConvGMM(_Fitted):
     n_components: int = 32
     patch_shape: tuple[int, ...] | None = field(default=None, kw_only=True)
     remove_mean: bool = field(default=True, kw_only=True)
+    basis: str = field(default="fourier", kw_only=True)
     init: str = field(default="kmeans++", kw_only=True)
     spectra_init: ArrayLike | None = field(default=None, kw_only=True)
     reg_spectrum: float = field(default=1e-6, kw_only=True)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PatchMixture._parameter_constraints,
+        "basis": [StrOptions(set(_BASES))],
         "init": [StrOptions({"kmeans++", "random"})],
         "spectra_init": ["array-like", None],
         "reg_spectrum": [Interval(Real, 0, None, closed="neither")],
@@ -103,9 +119,10 @@ class ConvGMM(_Fitted):
             Mixing proportions; they sum to 1.
         spectra : array-like of shape (K, *patch shape)
             Power spectra on the full plane in numpy's FFT order, in squared units of the data: positive, with equal
-            values at ω and −ω. The value at ω = 0 is ignored with ``remove_mean=True``.
+            values at ω and −ω; or, with ``basis="dct"``, variances of cosine coefficients. The value at index 0 is
+            ignored with ``remove_mean=True``.
         **parameters
-            Parameters of the estimator, such as `remove_mean`.
+            Parameters of the estimator, such as `remove_mean` and `basis`.
 
         Returns
         -------
@@ -126,8 +143,7 @@ class ConvGMM(_Fitted):
     @property
     def filter_spectra_(self) -> NDArray[np.float64]:
         """Squared gains of the filters, 1 / spectra_, (K, *patch shape); 0 at ω = 0 with `remove_mean`."""
-        spectra = self.model_.arrays["spectra"]
-        return np.divide(1.0, spectra, out=np.zeros_like(spectra), where=spectra > 0)
+        return _spectral(self.model_.family).basis.squared_gains(self.model_.arrays["spectra"])
 
     def filters(self) -> NDArray[np.float64]:
         """Return the filters f_k as zero-phase impulse responses.
@@ -139,17 +155,36 @@ class ConvGMM(_Fitted):
         -------
         filters : ndarray of shape (K, *patch shape), float64
             ``abs(fftn(filters[k]))**2`` is ``filter_spectra_[k]``.
+
+        Raises
+        ------
+        AttributeError
+            If the mixture was fitted with ``basis="dct"``: such components are no convolutions.
         """
-        family = self.model_.family
-        assert isinstance(family, Spectral)
-        return family.basis.filters(np.sqrt(self.filter_spectra_))
+        return _spectral(self.model_.family).basis.filters(np.sqrt(self.filter_spectra_))
 
     # ---- what this estimator says of its family ----------------------------------------------------------------------
 
+    def _basis(self, shape: tuple[int, ...]) -> Basis:
+        return _BASES[self.basis](shape, bool(self.remove_mean))
+
     def _family(self, shape: tuple[int, ...]) -> Spectral:
-        return Spectral(Fourier(shape, bool(self.remove_mean)), self.reg_spectrum)
+        return Spectral(self._basis(shape), self.reg_spectrum)
 
     def _given_start(self, family: Spectral, n_samples: int, n_features: int) -> SpectralStart:
         planes = None if self.spectra_init is None else np.array(self.spectra_init, dtype=np.float64)
         spectra = None if planes is None else family.check_spectra(planes, self.n_components, "spectra_init")
         return SpectralStart(self.n_components, self.init, self._checked_weights_init(), spectra)
+
+    def _check_warm_start(self, model: Model, family: Family, samples: Samples) -> None:
+        super()._check_warm_start(model, family, samples)
+        before, now = _spectral(model.family).basis, _spectral(family).basis
+        if before != now:
+            raise ValueError(
+                f"warm_start=True goes on from a fit with {before}, but the parameters say {now}; set warm_start=False."
+            )
+
+
+def _spectral(family: Family) -> Spectral:
+    assert isinstance(family, Spectral)
+    return family

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..basis import BASES, Basis, degrees_of_freedom
+from ..basis import BASES, Basis
 from ..initialize import kmeans_plus_plus, random_averages
 from ..source import Block
 from .family import SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading, log_weights
@@ -145,7 +145,7 @@ class Spectral(Family):
 
     def survey(self, reading: Reading, n_threads: int) -> SpectralSurvey:
         """Return total power, and which samples have none."""
-        share = self.basis.multiplicities / degrees_of_freedom(self.basis.shape, self.basis.remove_mean)
+        share = self.basis.multiplicities / self.basis.degrees_of_freedom
         # Not a matrix product: a library's may depend on its threads.
         return self.survey_power(
             reading.block, np.einsum("nd,d->n", reading.values, share.astype(reading.values.dtype))
@@ -297,15 +297,14 @@ class Spectral(Family):
         return np.asarray(0.5 * ((m * spectra) @ (1 / spectra).T - difference - m.sum()))
 
     def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
-        """Return log₁₀ 1/S_k, the filters' power spectra; NaN where the model has no such coefficient."""
+        """Return log₁₀ 1/S_k, in the Fourier basis filters' power spectra; NaN where the model has no coefficient."""
         spectra = arrays["spectra"]
         logarithm = np.full(spectra.shape, np.nan)
         np.negative(np.log10(spectra, where=spectra > 0, out=logarithm), out=logarithm)
         low, high = float(np.nanmin(logarithm)), float(np.nanmax(logarithm))
         limits = (low, high) if high > low else (low - 0.5, high + 0.5)
-        scale = "filter's power spectrum, log$_{10}$"
-        sheet_title = "filters, zero frequency in the middle"
-        return [Portrait("filter", self.basis.centred(logarithm), limits, "viridis", scale, "spectra", sheet_title)]
+        title, scale, sheet_title = self.basis.portrait
+        return [Portrait(title, self.basis.centred(logarithm), limits, "viridis", scale, "spectra", sheet_title)]
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
 
@@ -332,11 +331,7 @@ class Spectral(Family):
         spectra = self.basis.from_plane(planes)
         if not (np.isfinite(spectra).all() and (spectra > 0).all()):
             raise ValueError(f"{name} must be finite and positive.")
-        if not self.basis.is_symmetric(planes):
-            raise ValueError(
-                f"{name} must have equal values at ω and −ω, as the spectra of real samples have: the full plane in "
-                f"numpy's FFT order is expected."
-            )
+        self.basis.check_planes(planes, name)
         return spectra
 
     def frame_of(self, arrays: Arrays) -> SpectralFrame:
