@@ -11,7 +11,7 @@ from registry import ENTRIES
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-@pytest.mark.parametrize("module", ["conv", "full", "deep"])
+@pytest.mark.parametrize("module", ["classifier", "conv", "full", "deep"])
 def test_examples(module):
     results = doctest.testmod(importlib.import_module(f"convgmm.{module}"))
     assert results.attempted > 2

@@ -4,11 +4,12 @@ import os
 from importlib.metadata import version
 
 from . import datasets, plotting
+from .classifier import MixtureClassifier
 from .configuration import show_config
 from .conv import ConvGMM
 from .deep import DeepGMM
 from .em import LikelihoodWarning, Pruning
-from .estimator import Estimator
+from .estimator import Kept
 from .full import FullGMM
 from .model import Model
 from .torus import TorusGMM
@@ -20,6 +21,7 @@ __all__ = [
     "DeepGMM",
     "FullGMM",
     "LikelihoodWarning",
+    "MixtureClassifier",
     "Model",
     "Pruning",
     "TorusGMM",
@@ -31,6 +33,6 @@ __all__ = [
 ]
 
 
-def load(path: str | os.PathLike[str]) -> Estimator:
+def load(path: str | os.PathLike[str]) -> Kept:
     """Read a fitted estimator, of whichever class, that its `save` wrote; errors as in `ConvGMM.load`."""
-    return Estimator.load(path)
+    return Kept.load(path)

@@ -98,8 +98,8 @@ class Samples:
     features: dict[str, Any]
 
 
-class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):  # type: ignore[misc]
-    """What mixtures and layers of mixtures share."""
+class Kept(BaseEstimator):  # type: ignore[misc]
+    """An estimator that can be written into a file, and whose fitted attributes are set at once."""
 
     def _replace_fitted(self, attributes: dict[str, Any]) -> None:
         """Put these in the place of all fitted attributes: one assignment, which nothing can cut in two."""
@@ -162,6 +162,10 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
     @abstractmethod
     def _restore(self, values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
         """Set the fitted attributes from what `_fitted_state` returned."""
+
+
+class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Kept):  # type: ignore[misc]
+    """What mixtures and layers of mixtures share."""
 
 
 def is_fitted_attribute(name: str) -> bool:

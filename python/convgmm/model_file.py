@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .files import write_atomically
 
 if TYPE_CHECKING:
-    from .estimator import Estimator
+    from .estimator import Kept
 
 #: Of the format; a file with a larger one is refused.
 FORMAT = 1
@@ -27,8 +27,8 @@ FORMAT = 1
 Arrays = dict[str, NDArray[Any]]
 
 
-def save(estimator: "Estimator", path: str | os.PathLike[str]) -> None:
-    """Write a fitted estimator; parameters and errors as in `Estimator.save`."""
+def save(estimator: "Kept", path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator; parameters and errors as in `Kept.save`."""
     arrays: Arrays = {}
     header = {"format": FORMAT, "convgmm": version("convgmm"), **describe(estimator, arrays, "")}
     encoded = json.dumps(header).encode()
@@ -42,8 +42,8 @@ def save(estimator: "Estimator", path: str | os.PathLike[str]) -> None:
     write_atomically(Path(path), buffer.getbuffer())
 
 
-def load(path: str | os.PathLike[str], expected: "type[Estimator]") -> "Estimator":
-    """Read an estimator of the expected class, or one derived from it; errors as in `Estimator.load`."""
+def load(path: str | os.PathLike[str], expected: "type[Kept]") -> "Kept":
+    """Read an estimator of the expected class, or one derived from it; errors as in `Kept.load`."""
     content = Path(path).read_bytes()
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str], expected: "type[Estimator]") -> "Estimato
     return restore(header, arrays, "")
 
 
-def describe(estimator: "Estimator", arrays: Arrays, prefix: str) -> dict[str, Any]:
+def describe(estimator: "Kept", arrays: Arrays, prefix: str) -> dict[str, Any]:
     """Return a fitted estimator as JSON values; its arrays are added under names with the prefix."""
     parameters = {
         name: _encoded(value, name, arrays, f"{prefix}parameter.{name}")
@@ -76,7 +76,7 @@ def describe(estimator: "Estimator", arrays: Arrays, prefix: str) -> dict[str, A
     return {"class": type(estimator).__name__, "parameters": parameters, "fit": values}
 
 
-def restore(description: dict[str, Any], arrays: Arrays, prefix: str) -> "Estimator":
+def restore(description: dict[str, Any], arrays: Arrays, prefix: str) -> "Kept":
     """Return the estimator that `describe` made a description of."""
     parameters = {name: _decoded(value, arrays) for name, value in description["parameters"].items()}
     estimator = _class(description["class"])(**parameters)
@@ -94,17 +94,17 @@ def _digest(header: bytes, arrays: Arrays) -> bytes:
     return total.digest()
 
 
-def _classes(base: "type[Estimator]") -> "Iterator[tuple[str, type[Estimator]]]":
+def _classes(base: "type[Kept]") -> "Iterator[tuple[str, type[Kept]]]":
     """Yield a class and those derived from it, by their names."""
     yield base.__name__, base
     for derived in base.__subclasses__():
         yield from _classes(derived)
 
 
-def _class(name: str) -> "type[Estimator]":
-    from .estimator import Estimator  # noqa: PLC0415 - that module imports this one
+def _class(name: str) -> "type[Kept]":
+    from .estimator import Kept  # noqa: PLC0415 - that module imports this one
 
-    return dict(_classes(Estimator))[name]  # type: ignore[type-abstract]
+    return dict(_classes(Kept))[name]  # type: ignore[type-abstract]
 
 
 def _encoded(value: Any, name: str, arrays: Arrays, key: str) -> Any:
