@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.fft import idctn
 
 from . import _core, _fftw
+from .phases import impulse_responses
 
 Floats = NDArray[np.floating[Any]]
 
@@ -78,8 +79,11 @@ class Basis(ABC):
         """
 
     @abstractmethod
-    def filters(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the impulse responses (K, *shape) of filters with these gains (K, *shape); raises the same."""
+    def filters(self, gains: NDArray[np.float64], phase: str) -> NDArray[np.float64]:
+        """Return the impulse responses (K, *shape) of filters with these gains (K, *shape) and a phase.
+
+        Raises as `squared_gains`, and a ValueError if there is no such phase.
+        """
 
     @abstractmethod
     def centred(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -144,9 +148,9 @@ class Fourier(Basis):
         """Return 1 / S, (K, *shape); 0 where S is 0."""
         return np.divide(1.0, planes, out=np.zeros_like(planes), where=planes > 0)
 
-    def filters(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return zero-phase impulse responses (K, *shape), symmetric about index 0, of gains (K, *shape)."""
-        return np.fft.ifftn(gains, axes=tuple(range(1, gains.ndim))).real
+    def filters(self, gains: NDArray[np.float64], phase: str) -> NDArray[np.float64]:
+        """Return impulse responses (K, *shape) of gains (K, *shape); of phase zero, symmetric about index 0."""
+        return impulse_responses(gains, phase)
 
     def centred(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (K, *shape) with zero frequency in the middle."""
@@ -197,7 +201,7 @@ class DCT(Basis):
         """Raise: no convolution makes such a component white."""
         raise AttributeError('a mixture with basis="dct" has no filters, as it is not stationary: use basis="fourier".')
 
-    def filters(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
+    def filters(self, gains: NDArray[np.float64], phase: str) -> NDArray[np.float64]:
         """Raise as `squared_gains`."""
         return self.squared_gains(gains)
 

@@ -145,11 +145,18 @@ class ConvGMM(_Fitted):
         """Squared gains of the filters, 1 / spectra_, (K, *patch shape); 0 at ω = 0 with `remove_mean`."""
         return _spectral(self.model_.family).basis.squared_gains(self.model_.arrays["spectra"])
 
-    def filters(self) -> NDArray[np.float64]:
-        """Return the filters f_k as zero-phase impulse responses.
+    def filters(self, phase: str = "zero") -> NDArray[np.float64]:
+        """Return the filters f_k as impulse responses.
 
         ‖f_k ∗ x‖², with circular convolution, is the squared Mahalanobis distance of x. Only a filter's power is
-        identifiable; of all phases zero is chosen, so a filter is symmetric about its origin, index 0.
+        identifiable; its phase is free.
+
+        Parameters
+        ----------
+        phase : {"zero", "minimum"}, default="zero"
+            "zero": the filter is symmetric about its origin, index 0. "minimum": it is causal, with its energy as early
+            as can be; on several axes causal means a non-symmetric half plane, in the order of the rows (Ekstrom and
+            Woods 1976).
 
         Returns
         -------
@@ -158,10 +165,12 @@ class ConvGMM(_Fitted):
 
         Raises
         ------
+        ValueError
+            If there is no such phase.
         AttributeError
-            If the mixture was fitted with ``basis="dct"``: such components are no convolutions.
+            With ``basis="dct"``: such a component is no convolution.
         """
-        return _spectral(self.model_.family).basis.filters(np.sqrt(self.filter_spectra_))
+        return _spectral(self.model_.family).basis.filters(np.sqrt(self.filter_spectra_), phase)
 
     # ---- what this estimator says of its family ----------------------------------------------------------------------
 

@@ -164,18 +164,27 @@ class TorusGMM(_Fitted):
         covariances.setflags(write=False)
         return covariances
 
-    def filters(self) -> NDArray[np.float64]:
-        """Return the filters that whiten the fields, as zero-phase impulse responses on the torus.
+    def filters(self, phase: str = "zero") -> NDArray[np.float64]:
+        """Return the filters that whiten the fields, as impulse responses on the torus.
 
-        Only a filter's power is identifiable; of all phases zero is chosen, so a filter is symmetric about its origin,
-        index 0.
+        Only a filter's power is identifiable; its phase is free.
+
+        Parameters
+        ----------
+        phase : {"zero", "minimum"}, default="zero"
+            As in `ConvGMM.filters`.
 
         Returns
         -------
         filters : ndarray of shape (K, *torus shape), float64
             ``abs(fftn(filters[k]))**2`` is ``filter_spectra_[k]``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such phase.
         """
-        return _torus(self.model_).basis.filters(np.sqrt(self.filter_spectra_))
+        return _torus(self.model_).basis.filters(np.sqrt(self.filter_spectra_), phase)
 
     def sample_field(self, n_samples: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Draw whole fields on the torus, with `random_state`; `sample` draws windows of them.
