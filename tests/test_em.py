@@ -7,10 +7,11 @@ import pytest
 
 from convgmm import ConvGMM
 from convgmm.basis import Fourier
-from convgmm.em import Batch, LikelihoodWarning, Monitor, Options, Problem, run
+from convgmm.em import Batch, LikelihoodWarning, Monitor, Options, run
 from convgmm.families import Assign, Full, Spectral
 from convgmm.families.full import FullStart, MomentStatistics
 from convgmm.families.spectral import SpectralStart
+from convgmm.problem import Problem
 from convgmm.source import Block, InMemory
 
 
@@ -88,13 +89,13 @@ def test_hard_and_drawn_assignments(family, dtype, rng):
         if isinstance(family, Spectral)
         else FullStart(3, "kmeans++", *[None] * 4)
     )
-    data = problem.data[0]
-    start = family.start(given, data, problem.survey, problem.frame, np.random.RandomState(0), 2)
+    data = problem.data
+    start = problem.start(given, np.random.RandomState(0))
     prepared = family.prepare(start, problem.frame, problem.dtype, 2)
     gamma, _ = family.posterior(prepared, data.values, 2)
 
     def shares(algorithm, iteration=0):
-        return algorithm.step(family, prepared, problem.data, iteration, 2).responsibility
+        return algorithm.step(problem, prepared, iteration).responsibility
 
     np.testing.assert_array_equal(shares(Batch(Assign("hard"))), np.bincount(gamma.argmax(axis=1), minlength=3))
     np.testing.assert_allclose(shares(Batch()), gamma.sum(axis=0), rtol=1e-5)

@@ -13,9 +13,10 @@ import oracle
 from conftest import trials
 from convgmm import FullGMM, LikelihoodWarning, _core
 from convgmm.datasets import load_mnist
-from convgmm.em import Options, Problem, run
+from convgmm.em import Options, run
 from convgmm.families import CollapseError, Full
 from convgmm.families.full import FullStart
+from convgmm.problem import Problem
 from convgmm.source import InMemory
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -193,7 +194,7 @@ def test_the_likelihood_never_falls_without_regularisation(trial):
     family = Full(means=("free", "zero")[rng.integers(2)], reg_covar=0)
     problem = Problem.of(family, InMemory(X, None if rng.integers(2) else rng.exponential(size=n)), 1)
     given = FullStart(K, ("kmeans++", "random")[rng.integers(2)], None, None, None, None)
-    start = family.start(given, problem.data[0], problem.survey, problem.frame, np.random.RandomState(trial), 1)
+    start = problem.start(given, np.random.RandomState(trial))
     before, parameters, bounds, exempt = None, start, [], False
     options = Options(tol=0, max_iter=10, prune_threshold=0.0 if rng.integers(2) else 0.05)
     with warnings.catch_warnings():

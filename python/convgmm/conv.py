@@ -180,7 +180,7 @@ class ConvGMM(_Fitted):
     def _family(self, shape: tuple[int, ...]) -> Spectral:
         return Spectral(self._basis(shape), self.reg_spectrum)
 
-    def _given_start(self, family: Spectral, n_samples: int, n_features: int) -> SpectralStart:
+    def _given_start(self, family: Spectral, n_samples: int | None, n_features: int) -> SpectralStart:
         planes = None if self.spectra_init is None else np.array(self.spectra_init, dtype=np.float64)
         spectra = None if planes is None else family.check_spectra(planes, self.n_components, "spectra_init")
         return SpectralStart(self.n_components, self.init, self._checked_weights_init(), spectra)

@@ -2,26 +2,24 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import add
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from . import _core
-from .families import Assign, CollapseError, Family
-from .families.family import SOFT, Data
-from .model import no_density
-from .source import Block, Source
+from .families import Assign, CollapseError
+from .families.family import SOFT
+from .problem import Problem
 
 T = TypeVar("T")
 
 # In units of the dtype's resolution: what the mean log-likelihood may fall by before it is called a fall.
 _ROUNDING = 8.0
+# Iterations of stochastic EM whose mean is compared with that of as many before.
+_STOCHASTIC_WINDOW = 10
 # Responsibilities below this are dropped by the core (posterior.hpp).
 _DROPPED = {"float32": 1e-7, "float64": 1e-15}
 
@@ -62,11 +60,14 @@ class Monitor:
         Whether the steps are such that a fall is no surprise. Otherwise one beyond rounding warns.
     previous : float or None, default=None
         The bound that an earlier run ended with, whose parameters this one goes on from.
+    window : int, default=1
+        How many bounds are averaged before they are compared, where one is random.
     """
 
     tol: float
     may_fall: bool = False
     previous: float | None = None
+    window: int = 1
     lower_bounds: list[float] = field(default_factory=list)
 
     def converged(self, lower_bound: float, rounding: float, *, exempt: bool) -> bool:
@@ -82,6 +83,8 @@ class Monitor:
             Whether the step that led to it may let it fall: one that removed components, or that went on from a start
             out of EM's reach.
         """
+        if self.window > 1:
+            return self._averages_agree(lower_bound)
         before = self.lower_bounds[-1] if self.lower_bounds else self.previous
         known = bool(self.lower_bounds)  # else the samples may be others than those of the earlier run
         self.lower_bounds.append(lower_bound)
@@ -96,6 +99,11 @@ class Monitor:
                 stacklevel=2,
             )
         return bool(-(self.tol if self.may_fall else min(self.tol, rounding)) < gain < self.tol)
+
+    def _averages_agree(self, lower_bound: float) -> bool:
+        self.lower_bounds.append(lower_bound)
+        last, before = self.lower_bounds[-self.window :], self.lower_bounds[-2 * self.window : -self.window]
+        return len(before) == self.window and bool(abs(np.mean(last) - np.mean(before)) < self.tol)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,15 +140,26 @@ class Fit:
 
 
 class Algorithm(Protocol):
-    """How a pass over the data becomes new parameters."""
+    """How passes over the samples become new parameters."""
 
-    def step(self, family: Family, prepared: Any, data: Iterable[Data], iteration: int, n_threads: int) -> Any:
+    @property
+    def window(self) -> int:
+        """Of the monitor."""
+
+    def may_fall(self) -> bool:
+        """Say whether the likelihood may fall."""
+
+    def step(self, problem: Problem, prepared: Any, iteration: int) -> Any:
         """Return the statistics of one pass, that `maximize` turns into parameters."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Every pass reads all samples: the statistics of the blocks, added up in their order.
+    """Every pass asks for the statistics of all samples under the same parameters.
+
+    Soft, it is EM (Dempster, Laird and Rubin 1977). Hard, classification EM (Celeux and Govaert 1992), which raises the
+    likelihood of samples together with their components instead. Drawn, stochastic EM (Celeux and Diebolt 1985): a
+    Markov chain about a maximum.
 
     Attributes
     ----------
@@ -150,77 +169,28 @@ class Batch:
 
     assign: Assign = SOFT
 
-    def step(self, family: Family, prepared: Any, data: Iterable[Data], iteration: int, n_threads: int) -> Any:
-        """Return the statistics of all data.
-
-        Raises
-        ------
-        ValueError
-            If a sample has no density; names it by the caller's number.
-        """
-        assign = replace(self.assign, iteration=iteration)
-        return reduce(add, (_expect(family, prepared, each, n_threads, assign) for each in data))
-
-
-def _expect(family: Family, prepared: Any, data: Data, n_threads: int, assign: Assign) -> Any:
-    try:
-        return family.expect(prepared, data, n_threads, assign)
-    except _core.NoDensity as error:
-        raise no_density(data.block.number(int(error.args[0]))) from None
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """All samples in the frame of a fit.
-
-    Attributes
-    ----------
-    family : Family
-        Gives the verbs.
-    survey, frame : object
-        The family's, of all samples.
-    data : list of Data
-        The samples, block by block.
-    n_threads : int
-        Threads of the core.
-    """
-
-    family: Family
-    survey: Any
-    frame: Any
-    data: list[Data]
-    n_threads: int
-
-    @classmethod
-    def of(cls, family: Family, source: Source, n_threads: int) -> "Problem":
-        """Read, survey and represent a source's samples.
-
-        Raises
-        ------
-        ValueError
-            If the family cannot model them; says what to do.
-        """
-        readings = [family.read(block, n_threads) for block in source.blocks()]
-        survey = reduce(add, (family.survey(reading, n_threads) for reading in readings))
-        frame = family.frame(survey)
-        data = [family.represent(reading, frame, n_threads) for reading in readings]
-        return cls(family, survey, frame, data, n_threads)
-
-    def start(self, given: Any, rng: np.random.RandomState) -> Any:
-        """Return the family's starting parameters; several blocks are put together for it."""
-        data = self.data[0]
-        if len(self.data) > 1:
-            blocks = [each.block for each in self.data]
-            weights = [np.ones(len(b.samples)) if b.weight is None else b.weight for b in blocks]
-            samples = np.concatenate([block.samples for block in blocks])
-            values = np.concatenate([each.values for each in self.data])
-            data = Data(values, Block(samples, np.concatenate(weights)))
-        return self.family.start(given, data, self.survey, self.frame, rng, self.n_threads)
-
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """What densities are computed in."""
-        return self.data[0].values.dtype
+    def window(self) -> int:
+        """1, but more where the bound is random."""
+        return _STOCHASTIC_WINDOW if self.assign.kind == "draw" else 1
+
+    def may_fall(self) -> bool:
+        """Say whether it is not plain EM."""
+        return self.assign.kind != "soft"
+
+    def step(self, problem: Problem, prepared: Any, iteration: int) -> Any:
+        """Return the statistics of all samples."""
+        return problem.expect(prepared, replace(self.assign, iteration=iteration))
+
+
+#: The algorithms by their names, each with how it assigns.
+ALGORITHMS: dict[str, Literal["soft", "hard", "draw"]] = {"em": "soft", "stochastic": "draw", "hard": "hard"}
+
+
+def algorithm(name: str, rng: np.random.RandomState) -> Algorithm:
+    """Return an algorithm of `ALGORITHMS`; one that draws takes a seed."""
+    kind = ALGORITHMS[name]
+    return Batch(Assign(kind, int(rng.randint(np.iinfo(np.int32).max)) if kind == "draw" else 0))
 
 
 @dataclass(frozen=True)
@@ -236,7 +206,7 @@ class Options:
     prune_threshold : float
         Least share of the total weight; components below are removed, never the last one.
     algorithm : Algorithm
-        Makes statistics of the data.
+        Makes statistics of the samples.
     progress : bool
         Whether a progress bar is shown.
     """
@@ -262,18 +232,17 @@ def run(problem: Problem, start: Any, options: Options, previous: float | None =
     previous : float or None, default=None
         The bound that an earlier run ended with, whose parameters this one goes on from.
     """
-    family, frame, n_threads = problem.family, problem.frame, problem.n_threads
-    monitor = Monitor(options.tol, family.may_fall(), previous)
+    family, frame, algorithm = problem.family, problem.frame, options.algorithm
+    monitor = Monitor(options.tol, family.may_fall() or algorithm.may_fall(), previous, algorithm.window)
     parameters = start
     prunings: tuple[Pruning, ...] = ()
     exempt = False  # may the step from the last iteration to this one let the likelihood fall?
-    n_features = problem.data[0].block.samples.shape[1]
     relative = _ROUNDING * float(np.finfo(problem.dtype).eps)
     started = time.perf_counter()
     with tqdm(total=options.max_iter, desc="EM", unit="it", disable=not options.progress) as bar:
         for iteration in range(options.max_iter):
-            prepared = family.prepare(parameters, frame, problem.dtype, n_threads)
-            statistics = options.algorithm.step(family, prepared, problem.data, iteration, n_threads)
+            prepared = family.prepare(parameters, frame, problem.dtype, problem.n_threads)
+            statistics = algorithm.step(problem, prepared, iteration)
             details = statistics.details
             total = float(statistics.responsibility.sum())
             share = statistics.responsibility / total
@@ -284,7 +253,7 @@ def run(problem: Problem, start: Any, options: Options, previous: float | None =
                     f"samples; give another start, or rescale X."
                 )
             # Where the bound is near 0, it is the difference of terms of the size of the features' number.
-            rounding = relative * (abs(bound) + n_features) + len(share) * _DROPPED[problem.dtype.name]
+            rounding = relative * (abs(bound) + problem.n_features) + len(share) * _DROPPED[problem.dtype.name]
             converged = monitor.converged(bound, rounding + _ROUNDING * prepared.resolution, exempt=exempt)
             parameters = family.maximize(statistics, parameters, frame)
             full = share >= options.prune_threshold

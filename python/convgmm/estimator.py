@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
@@ -24,11 +25,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from . import model_file
-from .em import Best, Fit, Options, Problem, Pruning, run
+from .em import ALGORITHMS, Best, Fit, Options, Pruning, algorithm, run
 from .families import FAMILIES, CollapseError, Family, Floats
-from .families.family import Data, check_weights, log_weights
+from .families.family import check_weights, log_weights
 from .model import Model, largest_posteriors
-from .source import InMemory
+from .problem import Problem
+from .source import Blocks, InMemory, Rows, Source, is_source
 
 #: What `transform` can give: per sample, one value for each component.
 OUTPUTS = ("log_density", "standardized", "likelihood", "posterior")
@@ -39,6 +41,12 @@ _SHARED_DOCUMENTATION = {
 n_init : int, default=1
     Number of starts; the one with the largest `lower_bound_` is kept. One whose covariances do not stay positive
     definite is given up with a warning, or, if all are, with an error.
+algorithm : {"em", "stochastic", "hard"}, default="em"
+    How a sample's posterior enters the sums of an iteration. "em": as it is. "hard": 1 for the likeliest component
+    (classification EM, Celeux and Govaert 1992). "stochastic": 1 for a component drawn from the posterior (Celeux and
+    Diebolt 1985), keyed by a seed from `random_state`, the iteration and the sample's place, so that neither threads
+    nor blocks change it; EM then ends when the mean bound of 10 iterations is within `tol` of that of the 10 before.
+    With both the likelihood may fall.
 max_iter : int, default=100
     Most EM iterations.
 tol : float, default=1e-3
@@ -91,11 +99,27 @@ model_ : Model
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Checked samples (n, n_features), the shape of one, and what an estimator remembers of their features."""
+    """Checked samples, and what is known of them.
 
-    X: NDArray[Any]
+    Attributes
+    ----------
+    source : Source
+        Gives them.
+    n_samples : int or None
+        How many the caller gave; None: reading them will tell.
+    shape : tuple of int
+        Shape of one.
+    features : dict
+        What an estimator remembers of their features.
+    array : ndarray of shape (n_samples, n_features), or None
+        All of them, if the caller gave an array.
+    """
+
+    source: Source
+    n_samples: int | None
     shape: tuple[int, ...]
     features: dict[str, Any]
+    array: NDArray[Any] | None
 
 
 class Kept(BaseEstimator):  # type: ignore[misc]
@@ -194,6 +218,7 @@ class Mixture(Fitted):
 
     n_components: int = 1
     n_init: int = field(default=1, kw_only=True)
+    algorithm: str = field(default="em", kw_only=True)
     max_iter: int = field(default=100, kw_only=True)
     tol: float = field(default=1e-3, kw_only=True)
     weights_init: ArrayLike | None = field(default=None, kw_only=True)
@@ -209,6 +234,7 @@ class Mixture(Fitted):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
+        "algorithm": [StrOptions(set(ALGORITHMS))],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "weights_init": ["array-like", None],
@@ -240,8 +266,11 @@ class Mixture(Fitted):
         """Return the family that these parameters name, for samples of this shape."""
 
     @abstractmethod
-    def _given_start(self, family: Any, n_samples: int, n_features: int) -> Any:
-        """Check the starting values that the user gave, before any work; return them for the family."""
+    def _given_start(self, family: Any, n_samples: int | None, n_features: int) -> Any:
+        """Check the starting values that the user gave, before any work; return them for the family.
+
+        The number of samples is None where reading them will tell.
+        """
 
     def _check_warm_start(self, model: Model, family: Family, samples: Samples) -> None:
         """Refuse samples and parameters that the fitted ones do not belong to."""
@@ -266,14 +295,23 @@ class Mixture(Fitted):
         if self.drop_last and self.output == "log_density":
             raise ValueError('drop_last=True has no meaning with output="log_density": its values are independent.')
 
-    def _read_new(self, X: Any) -> Samples:
-        """Check samples to be fitted; changes nothing here."""
-        flat, given = flatten(X)
+    def _read_new(self, X: Any, sample_weight: Any) -> Samples:
+        """Check samples to be fitted, those of a stream as far as its first block; changes nothing here."""
+        stream = _as_stream(X, sample_weight)
+        flat, given = flatten(X if stream is None else stream.first)
         reader = object.__new__(type(self))  # what the checks remember of the features is kept only with the fit
         reader.__dict__.update(self.get_params(deep=False))
-        checked = validate_data(reader, flat, dtype=_dtypes(flat), order="C", ensure_min_samples=2)
+        n_least = 2 if stream is None else 1
+        checked = validate_data(reader, flat, dtype=_dtypes(flat), order="C", ensure_min_samples=n_least)
         features = {name: value for name, value in vars(reader).items() if is_fitted_attribute(name)}
-        return Samples(aligned(checked), self._shape_of(given, checked.shape[1]), features)
+        shape = self._shape_of(given, checked.shape[1])
+        if stream is not None:
+            n_samples = None if is_source(X) else len(X)
+            return Samples(stream, n_samples, shape, features, None if n_samples is None else flatten(X)[0])
+        array, weight = aligned(checked), None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, array, dtype=np.float64, ensure_non_negative=True)
+        return Samples(InMemory(array, weight), len(array), shape, features, array)
 
     def _read(self, X: Any) -> tuple[Model, NDArray[Any]]:
         """Return the fitted model, and checked samples (n, n_features)."""
@@ -407,12 +445,17 @@ class Mixture(Fitted):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features), (n, height, width) or (n, depth, height, width)
-            Samples; the class says which dtype they are computed in.
+        X : array-like of shape (n, n_features), (n, height, width) or (n, depth, height, width), or iterable of such
+            Samples; the class says which dtype they are computed in. An iterable that is no sequence yields blocks of
+            samples, or pairs of a block and the weights of its samples; it is iterated over anew in every iteration,
+            and must yield the same samples each time. So is a memory-mapped array larger than scikit-learn's
+            ``working_memory``, piece by piece. Of either no more than a block is in memory, and a start is drawn from
+            some of the samples.
         y : None
             Ignored.
         sample_weight : array-like of shape (n,), default=None
-            Weight of each sample, not negative; a weight of 2 is the same as the sample twice.
+            Weight of each sample, not negative; a weight of 2 is the same as the sample twice. Not for an iterable,
+            which yields them.
 
         Returns
         -------
@@ -420,6 +463,8 @@ class Mixture(Fitted):
 
         Raises
         ------
+        TypeError
+            If X can be iterated over only once.
         ValueError
             If the data or a parameter is out of range; the message says what to do. The estimator is then what it was.
         KeyboardInterrupt
@@ -427,47 +472,43 @@ class Mixture(Fitted):
             finished.
         """
         self._check_parameters()
-        self._train(self._read_new(X), sample_weight)
+        self._train(self._read_new(X, sample_weight))
         return self
 
     def fit_predict(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int64]:
         """Train, and return each sample's likeliest component, (n,); parameters and errors as in `fit`."""
         self._check_parameters()
-        samples = self._read_new(X)
-        data = self._train(samples, sample_weight)
-        gamma, _ = self.model_.posterior(samples.X, self._threads(), values=_whole(data))
+        samples = self._read_new(X, sample_weight)
+        array = _required(samples)
+        values = self._train(samples).whole()
+        gamma, _ = self.model_.posterior(array, self._threads(), values=values)
         return np.asarray(gamma.argmax(axis=1), dtype=np.int64)
 
     def fit_transform(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Floats:
         """Train, and return what `transform` gives, (n, K); parameters and errors as in `fit`."""
         self._check_parameters()
-        samples = self._read_new(X)
-        data = self._train(samples, sample_weight)
-        return self._output(self.model_, samples.X, _whole(data))
+        samples = self._read_new(X, sample_weight)
+        array = _required(samples)
+        values = self._train(samples).whole()
+        return self._output(self.model_, array, values)
 
-    def _train(self, samples: Samples, sample_weight: ArrayLike | None) -> Data:
+    def _train(self, samples: Samples) -> Problem:
         family = self._family(samples.shape)
         warm = self._model_to_go_on_from(family, samples)
-        given = None if warm else self._given_start(family, *samples.X.shape)
-        weight: NDArray[np.float64] | None = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, samples.X, dtype=np.float64, ensure_non_negative=True)
-        source = InMemory(samples.X, weight)
-        n_used = len(source.block.samples)
-        if n_used < self.n_components and not warm:
-            raise ValueError(
-                f"n_components={self.n_components} components need at least as many samples, got n_samples = {n_used}; "
-                f"lower n_components or pass more samples."
-            )
-        problem = Problem.of(family, source, self._threads())
-        options = Options(self.tol, self.max_iter, self.prune_threshold, progress=bool(self.verbose))
-        rng = check_random_state(self.random_state)
+        given = None if warm else self._given_start(family, samples.n_samples, prod(samples.shape))
+        source, rng = samples.source, check_random_state(self.random_state)
+        if isinstance(source, InMemory) and not warm:
+            self._check_enough(len(source.block.samples))
+        problem = Problem.of(family, source, self._threads(), rng, progress=bool(self.verbose))
+        if not warm:
+            self._check_enough(problem.n_samples)
 
         def iterations() -> Iterator[Fit]:
             if warm:
                 previous = self.lower_bound_ if np.isfinite(self.lower_bound_) else None
                 start = family.from_arrays(warm.arrays, problem.frame, problem.n_threads)
-                return run(problem, start, options, previous)
+                return run(problem, start, self._options(rng), previous)
+            options = self._options(rng)
             return run(problem, problem.start(given, rng), options)
 
         def finish(fit: Fit) -> dict[str, Any]:
@@ -491,7 +532,18 @@ class Mixture(Fitted):
             raise best.collapses[0]
         self._replace_fitted(best.result)
         self._warn_of(best.collapses, n_runs)
-        return problem.data[0]
+        return problem
+
+    def _options(self, rng: np.random.RandomState) -> Options:
+        chosen = algorithm(self.algorithm, rng)
+        return Options(self.tol, self.max_iter, self.prune_threshold, chosen, progress=bool(self.verbose))
+
+    def _check_enough(self, n_samples: int) -> None:
+        if n_samples < self.n_components:
+            raise ValueError(
+                f"n_components={self.n_components} components need at least as many samples, got n_samples = "
+                f"{n_samples}; lower n_components or pass more samples."
+            )
 
     def _warn_of(self, collapses: list[CollapseError], n_runs: int) -> None:
         if collapses:
@@ -690,9 +742,31 @@ def aligned(X: NDArray[Any]) -> NDArray[Any]:
     return np.require(X, requirements=["C", "A"])
 
 
-def _whole(data: Data) -> Floats | None:
-    """Return the values of all samples, None if some were left out."""
-    return data.values if data.block.numbers is None else None
+def _as_stream(X: Any, sample_weight: Any) -> Blocks | None:
+    """Return what is read block by block: an iterable, or a memory-mapped array that is large; None for others."""
+    if is_source(X):
+        if sample_weight is not None:
+            raise ValueError("sample_weight cannot be given beside an iterable X: let it yield pairs (block, weights).")
+        return Blocks(X)
+    memory = get_config()["working_memory"] * 2**20
+    if not isinstance(X, np.memmap) or X.ndim < 2 or X.nbytes <= memory:
+        return None
+    if sample_weight is not None and np.shape(sample_weight) != (len(X),):
+        raise ValueError(f"sample_weight.shape == {np.shape(sample_weight)}, expected {(len(X),)}!")
+    return Blocks(Rows(X, None if sample_weight is None else np.asarray(sample_weight)))
+
+
+def _required(samples: Samples) -> NDArray[Any]:
+    """Return all samples as an array.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if samples.array is None:
+        raise ValueError("X yields blocks, whose answers need not fit into memory: fit, then ask block by block.")
+    return samples.array
 
 
 def _as_attributes(model: Model) -> dict[str, NDArray[np.float64]]:

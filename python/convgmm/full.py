@@ -166,13 +166,15 @@ class FullGMM(_Fitted):
     def _family(self, shape: tuple[int, ...]) -> Full:
         return Full(self.means, self.reg_covar)
 
-    def _given_start(self, family: Full, n_samples: int, n_features: int) -> FullStart:
+    def _given_start(self, family: Full, n_samples: int | None, n_features: int) -> FullStart:
         K, D = self.n_components, n_features
         weights = self._checked_weights_init()
         means = self._checked_array("means_init", (K, D))
         covariances = self._checked_array("covariances_init", (K, D, D))
         precisions = self._checked_array("precisions_init", (K, D, D))
-        resp = self._checked_array("resp_init", (n_samples, K))
+        if self.resp_init is not None and n_samples is None:
+            raise ValueError("resp_init cannot be given when X yields blocks: give weights, means or covariances.")
+        resp = self._checked_array("resp_init", (n_samples or 0, K))
         for name, values in (("means_init", means), ("resp_init", resp)):
             if values is not None and not np.isfinite(values).all():
                 raise ValueError(f"{name} must be finite.")

@@ -231,7 +231,7 @@ class TorusGMM(_Fitted):
         basis = Fourier(self._checked_torus_shape(shape), bool(self.remove_mean))
         return Torus(shape, basis, self.reg_spectrum, self.inner_iter)
 
-    def _given_start(self, family: Torus, n_samples: int, n_features: int) -> SpectralStart:
+    def _given_start(self, family: Torus, n_samples: int | None, n_features: int) -> SpectralStart:
         planes = None if self.spectra_init is None else np.array(self.spectra_init, dtype=np.float64)
         spectra = None if planes is None else family.check_spectra(planes, self.n_components, "spectra_init")
         return SpectralStart(self.n_components, self.init, self._checked_weights_init(), spectra)

@@ -8,7 +8,7 @@ what belongs to data, to a fit or to a model is a value that is handed in.
     survey(reading) → survey              additive: what all samples together say
     frame(survey, …) → frame              what is fixed for the whole fit
     represent(reading, frame) → Data      samples in the form that the hot loop reads
-    start(…) → parameters
+    start(given, data, frame) → parameters
     prepare(parameters, frame) → Prepared factors and constants, once for many questions
     expect(prepared, data, assign) → …    statistics: the hot loop, in C++; statistics + statistics
     maximize(statistics, parameters, frame) → parameters
@@ -48,7 +48,7 @@ class Parameters(Protocol):
 
 
 class Statistics(Protocol):
-    """What EM needs from data; two of the same parameters add up."""
+    """What EM needs from data: linear, so two add up, also of other parameters, and a number scales one."""
 
     @property
     def responsibility(self) -> NDArray[np.float64]:
@@ -63,6 +63,8 @@ class Statistics(Protocol):
         """What else the E-step found worth telling, as fitted attributes."""
 
     def __add__(self, other: Self) -> Self: ...
+
+    def __mul__(self, factor: float) -> Self: ...
 
 
 class Prepared(Protocol):
@@ -179,8 +181,8 @@ class Family(ABC):
     # ---- EM ----------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def start(self, given: Any, data: Data, survey: Any, frame: Any, rng: np.random.RandomState, n_threads: int) -> Any:
-        """Return starting parameters, from what the user gave of them and from samples."""
+    def start(self, given: Any, data: Data, frame: Any, rng: np.random.RandomState, n_threads: int) -> Any:
+        """Return starting parameters, from what the user gave of them and from samples: all, or a reservoir of them."""
 
     @abstractmethod
     def prepare(self, parameters: Any, frame: Any, dtype: np.dtype[Any], n_threads: int) -> Any:

@@ -6,7 +6,7 @@ The samples are rotated once to the principal axes of all data, largest variance
 then tells most about the rest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,15 @@ class MomentStatistics:
             self.n_pairs + other.n_pairs,
         )
 
+    def __mul__(self, factor: float) -> "MomentStatistics":
+        return replace(
+            self,
+            responsibility=self.responsibility * factor,
+            first=self.first * factor,
+            second=self.second * factor,
+            log_likelihood=self.log_likelihood * factor,
+        )
+
     def recentred(self, origin: NDArray[np.float64]) -> "MomentStatistics":
         """Return the same moments about other points (K, D)."""
         if origin is self.origin or np.array_equal(origin, self.origin):
@@ -114,17 +123,12 @@ class MomentStatistics:
 
 @dataclass(frozen=True, eq=False)
 class FullSurvey:
-    """Moments of all samples, and what a start orders samples by.
-
-    The order is that along one fixed direction, of the samples as they were given and in float64: rounding does not
-    change it, and only equal samples stand at one place.
-    """
+    """Moments of all samples."""
 
     moments: MomentStatistics
-    order: NDArray[np.float64]
 
     def __add__(self, other: "FullSurvey") -> "FullSurvey":
-        return FullSurvey(self.moments + other.moments, np.concatenate([self.order, other.order]))
+        return FullSurvey(self.moments + other.moments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,8 +204,7 @@ class Full(Family):
 
     def read(self, block: Block, n_threads: int) -> Reading:
         """Return the samples themselves, few features in float64."""
-        X = block.samples
-        return Reading(block, X if X.shape[1] >= LEAST_SINGLE else X.astype(np.float64, copy=False))
+        return Reading(block, _computed_in(block.samples))
 
     def survey(self, reading: Reading, n_threads: int) -> FullSurvey:
         """Return the moments of the samples.
@@ -225,8 +228,7 @@ class Full(Family):
         mantissa, exponent = np.frexp(X.mean(axis=0, keepdims=True, dtype=np.float64))
         origin = np.ldexp(np.round(mantissa * 2**8), exponent - 8)
         sums = _core.full_moments(X, np.array([0, n]), np.arange(n), weight, origin, n_threads)
-        direction = np.random.RandomState(0).standard_normal(D)
-        return FullSurvey(MomentStatistics(origin, *sums), np.einsum("nd,d->n", X, direction, dtype=np.float64))
+        return FullSurvey(MomentStatistics(origin, *sums))
 
     def frame(self, survey: FullSurvey) -> FullFrame:
         """Return the centre and the principal axes of the samples."""
@@ -248,13 +250,7 @@ class Full(Family):
     # ---- the start ---------------------------------------------------------------------------------------------------
 
     def start(
-        self,
-        given: FullStart,
-        data: Data,
-        survey: FullSurvey,
-        frame: FullFrame,
-        rng: np.random.RandomState,
-        n_threads: int,
+        self, given: FullStart, data: Data, frame: FullFrame, rng: np.random.RandomState, n_threads: int
     ) -> Gaussians:
         """Return the given parameters and, where some are not, those of samples assigned to centres."""
         data.memory.clear()
@@ -265,7 +261,7 @@ class Full(Family):
         if covariances is not None:
             covariances = frame.rotated(covariances, n_threads)
         if weights is None or means is None or covariances is None:
-            found = self._from_assignment(given, data, survey, means, rng, n_threads)
+            found = self._from_assignment(given, data, means, rng, n_threads)
             weights = found.weights if weights is None else weights
             means = found.means if means is None else means
             covariances = found.covariances if covariances is None else covariances
@@ -275,7 +271,6 @@ class Full(Family):
         self,
         given: FullStart,
         data: Data,
-        survey: FullSurvey,
         means: NDArray[np.float64] | None,
         rng: np.random.RandomState,
         n_threads: int,
@@ -296,7 +291,7 @@ class Full(Family):
                 origin = means
             else:
                 # In an order that rounding does not change, lest one random state mean another start for each dtype.
-                chosen = draw(survey.order, block.weight, n_draws(K, D, 8), rng)
+                chosen = draw(_order(block.samples), block.weight, n_draws(K, D, 8), rng)
                 origin = _centres(X[chosen].astype(np.float64), given.init, K, rng, n_threads)
             labels = nearest(X, origin, n_threads)
             sample = np.argsort(labels, kind="stable")
@@ -517,6 +512,21 @@ def precision_factors(covariances: NDArray[np.float64], n_threads: int) -> NDArr
     if failed >= 0:
         raise _collapse(failed)
     return _core.full_transpose_whiteners(whiteners, covariances.shape[1], n_threads)
+
+
+def _computed_in(X: Floats) -> Floats:
+    """Return samples (n, D) in the type that they are computed in: few features in float64."""
+    return X if X.shape[1] >= LEAST_SINGLE else X.astype(np.float64, copy=False)
+
+
+def _order(X: Floats) -> NDArray[np.float64]:
+    """Return what a start orders samples (n, D) by: how far they are along one fixed direction.
+
+    Of the samples as they were given and in float64: rounding does not change it, and only equal samples stand at one
+    place.
+    """
+    direction = np.random.RandomState(0).standard_normal(X.shape[1])
+    return np.asarray(np.einsum("nd,d->n", _computed_in(X), direction, dtype=np.float64))
 
 
 def _collapse(component: int, reg_covar: float | None = None) -> CollapseError:

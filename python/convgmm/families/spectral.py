@@ -50,18 +50,17 @@ class SpectralStatistics:
             self.log_likelihood + other.log_likelihood,
         )
 
+    def __mul__(self, factor: float) -> "SpectralStatistics":
+        return SpectralStatistics(self.responsibility * factor, self.power * factor, self.log_likelihood * factor)
+
 
 @dataclass(frozen=True, eq=False)
 class SpectralSurvey:
-    """Total weight and power, each sample's power per degree of freedom, and which samples are constant or 0.
-
-    Samples are drawn for a start in the order of their power, so that it does not depend on the order they came in.
-    """
+    """Total weight and power per degree of freedom, and which samples are constant or 0."""
 
     weight: float
     power: float
     dtype: np.dtype[Any]
-    sample_power: Floats
     n_samples: int
     n_constant: int
     first_constant: int | None
@@ -72,7 +71,6 @@ class SpectralSurvey:
             self.weight + other.weight,
             self.power + other.power,
             self.dtype,
-            np.concatenate([self.sample_power, other.sample_power]),
             self.n_samples + other.n_samples,
             self.n_constant + other.n_constant,
             other.first_constant if self.first_constant is None else self.first_constant,
@@ -145,11 +143,7 @@ class Spectral(Family):
 
     def survey(self, reading: Reading, n_threads: int) -> SpectralSurvey:
         """Return total power, and which samples have none."""
-        share = self.basis.multiplicities / self.basis.degrees_of_freedom
-        # Not a matrix product: a library's may depend on its threads.
-        return self.survey_power(
-            reading.block, np.einsum("nd,d->n", reading.values, share.astype(reading.values.dtype))
-        )
+        return self.survey_power(reading.block, self._sample_power(reading.values))
 
     def survey_power(self, block: Block, power: Floats) -> SpectralSurvey:
         """Return the survey of samples with this power per degree of freedom, (n,)."""
@@ -159,12 +153,17 @@ class Spectral(Family):
             float(len(power) if block.weight is None else block.weight.sum()),
             total,
             power.dtype,
-            power,
             len(power),
             len(constant),
             block.number(int(constant[0])) if len(constant) else None,
             not total > 0 and not block.samples.any(),
         )
+
+    def _sample_power(self, values: Floats) -> Floats:
+        """Return each sample's power per degree of freedom, (n,)."""
+        share = self.basis.multiplicities / self.basis.degrees_of_freedom
+        # Not a matrix product: a library's may depend on its threads.
+        return np.asarray(np.einsum("nd,d->n", values, share.astype(values.dtype)))
 
     def frame(self, survey: SpectralSurvey) -> SpectralFrame:
         """Return the floor."""
@@ -176,7 +175,7 @@ class Spectral(Family):
             )
             if survey.n_constant == survey.n_samples:
                 raise ValueError(message)
-            warnings.warn(message + " A component may shrink to the floor on them.", UserWarning, stacklevel=5)
+            warnings.warn(message + " A component may shrink to the floor on them.", UserWarning, stacklevel=7)
         if survey.all_zero:
             raise ValueError("X is zero everywhere: there is no power to model.")
         mean_power = survey.power / survey.weight
@@ -196,15 +195,12 @@ class Spectral(Family):
     # ---- EM ----------------------------------------------------------------------------------------------------------
 
     def start(
-        self,
-        given: SpectralStart,
-        data: Data,
-        survey: SpectralSurvey,
-        frame: SpectralFrame,
-        rng: np.random.RandomState,
-        n_threads: int,
+        self, given: SpectralStart, data: Data, frame: SpectralFrame, rng: np.random.RandomState, n_threads: int
     ) -> Spectra:
-        """Return the given parameters, and spectra of samples where none are given."""
+        """Return the given parameters, and spectra of samples where none are given.
+
+        Samples are drawn in the order of their power, so that it does not matter in which order they came.
+        """
         weights, spectra, K = given.weights, given.spectra, given.n_components
         if weights is None:
             weights = np.full(K, 1 / K)
@@ -213,12 +209,13 @@ class Spectral(Family):
             if not _has_inverse(least, data.values.dtype):
                 raise ValueError(f"spectra_init holds {least:.3g}, too small for {data.values.dtype}; pass float64.")
         elif given.init == "random":
-            spectra = random_averages(data.values, survey.sample_power, data.block.weight, K, frame.floor, rng)
+            power = self._sample_power(data.values)
+            spectra = random_averages(data.values, power, data.block.weight, K, frame.floor, rng)
         else:
             spectra = kmeans_plus_plus(
                 data.values,
                 self.basis.multiplicities,
-                survey.sample_power,
+                self._sample_power(data.values),
                 data.block.weight,
                 K,
                 frame.floor,

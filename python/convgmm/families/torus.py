@@ -141,11 +141,14 @@ class Torus(Family):
 
     def survey(self, reading: Reading, n_threads: int) -> TorusSurvey:
         """Return the moments of the samples, and which have no power."""
-        X, patches = reading.values, self._patches
         moments = self._gaussians.survey(reading, n_threads)
+        return TorusSurvey(moments, self._patches.survey_power(reading.block, self._sample_power(reading.values)))
+
+    def _sample_power(self, X: Floats) -> Floats:
+        """Return the power of read samples (n, n_features) per degree of freedom, (n,)."""
         # Not a matrix product: a library's may depend on its threads.
         power = np.einsum("nd,nd->n", X, X) / X.dtype.type(degrees_of_freedom(self.shape, self.basis.remove_mean))
-        return TorusSurvey(moments, patches.survey_power(reading.block, power))
+        return np.asarray(power)
 
     def frame(self, survey: TorusSurvey) -> TorusFrame:
         """Return the floor, and the principal axes of the samples."""
@@ -168,13 +171,7 @@ class Torus(Family):
     # ---- EM ----------------------------------------------------------------------------------------------------------
 
     def start(
-        self,
-        given: SpectralStart,
-        data: Data,
-        survey: TorusSurvey,
-        frame: TorusFrame,
-        rng: np.random.RandomState,
-        n_threads: int,
+        self, given: SpectralStart, data: Data, frame: TorusFrame, rng: np.random.RandomState, n_threads: int
     ) -> TorusSpectra:
         """Return the given parameters; else those of samples, each given to the likeliest circulant spectrum.
 
@@ -186,18 +183,19 @@ class Torus(Family):
         if given.spectra is not None:
             return self._at(weights, given.spectra, frame, n_threads)
         block, patches = data.block, self._patches
-        chosen = draw(survey.power.sample_power, block.weight, n_draws(K, prod(self.shape), 8), rng)
+        power = self._sample_power(self.read(block, n_threads).values)
+        chosen = draw(power, block.weight, n_draws(K, prod(self.shape), 8), rng)
         X = data.values[chosen].astype(np.float64)
         axes = np.ascontiguousarray(frame.axes.T)
         reading = patches.read(Block(_core.project(X, np.zeros(len(axes)), axes, n_threads)), n_threads)
-        floor, drawn = SpectralFrame(frame.floor), patches.survey(reading, n_threads)
-        circulant = patches.start(given, patches.represent(reading, floor, 0), drawn, floor, rng, n_threads)
+        floor = SpectralFrame(frame.floor)
+        circulant = patches.start(given, patches.represent(reading, floor, 0), floor, rng, n_threads)
         prepared = patches.prepare(circulant, floor, X.dtype, n_threads)
         labels = patches.log_density(prepared, reading.values, n_threads).argmax(axis=1)
         order = np.argsort(labels, kind="stable")
         offsets = np.searchsorted(labels[order], np.arange(K + 1))
         sums = _core.full_moments(X, offsets, order, np.ones(len(X)), np.zeros((K, X.shape[1])), n_threads)
-        white = np.full((K, len(self.basis.multiplicities)), survey.power.power / survey.power.weight)
+        white = np.full((K, len(self.basis.multiplicities)), frame.floor / self.reg_spectrum)
         first = replace(self, inner_iter=_FIRST_STEPS)
         statistics = MomentStatistics(np.zeros((K, X.shape[1])), *sums)
         return self._at(
