@@ -124,6 +124,8 @@ class Fit:
         Time since the start.
     details : dict
         What the last E-step told, as fitted attributes.
+    reallocations : tuple of Reallocation
+        The trials so far.
     """
 
     parameters: Any
@@ -132,6 +134,7 @@ class Fit:
     converged: bool
     seconds: float
     details: dict[str, Any]
+    reallocations: tuple[Any, ...] = ()
 
     @property
     def lower_bound(self) -> float:

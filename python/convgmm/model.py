@@ -209,6 +209,10 @@ class Model:
         """Return the divergence from component k to j, (K, K), in nats per sample."""
         return self.family.divergence(self.arrays)
 
+    def effective_ranks(self) -> NDArray[np.float64]:
+        """Return how many dimensions each component's power is spread over, (K,)."""
+        return self.family.effective_ranks(self.arrays)
+
     def portraits(self) -> list[Portrait]:
         """Return pictures of the components."""
         return self.family.portraits(self.arrays, self.shape)

@@ -21,7 +21,7 @@ from .families import Assign, Family
 from .families.family import Data, Floats, Reading
 from .model import no_density
 from .reservoir import Drawing, Reservoir
-from .source import InMemory, Source
+from .source import Block, InMemory, Source
 
 # Samples of which something is remembered from one pass over a stream to the next, at most: 64 MiB of 4 bytes.
 _MOST_REMEMBERED = 1 << 24
@@ -154,6 +154,11 @@ class Problem(ABC):
         data = self.family.represent(reading, self.frame, self.n_threads)
         return self.family.start(given, data, self.frame, rng, self.n_threads)
 
+    def some(self, n: int, rng: np.random.RandomState) -> Block:
+        """Draw up to n samples, each at most once, from the reservoir."""
+        assert self.census.reservoir is not None
+        return drawn(self.census.reservoir.block(), n, rng)
+
     def whole(self) -> Floats | None:
         """Return the values of all of the caller's samples, None if they are not in memory or some were left out."""
         return None
@@ -174,6 +179,10 @@ class Held(Problem):
     def start(self, given: Any, rng: np.random.RandomState) -> Any:
         """Return the family's starting parameters, from all samples."""
         return self.family.start(given, self.data, self.frame, rng, self.n_threads)
+
+    def some(self, n: int, rng: np.random.RandomState) -> Block:
+        """Draw up to n samples, each at most once; their weights stay as they are."""
+        return drawn(self.data.block, n, rng)
 
     def whole(self) -> Floats | None:
         """Return the values of all samples if none was left out."""
@@ -238,6 +247,12 @@ class Streamed(Problem):
     def expect(self, prepared: Any, assign: Assign) -> Any:
         """Return the statistics of all samples, added up in the order of the blocks."""
         return reduce(add, (expect(self.family, prepared, data, self.n_threads, assign) for data in self.data()))
+
+
+def drawn(block: Block, n: int, rng: np.random.RandomState) -> Block:
+    """Draw up to n samples of a block, each at most once."""
+    rows = rng.permutation(len(block.samples))[:n]
+    return Block(block.samples[rows], None if block.weight is None else block.weight[rows])
 
 
 def expect(family: Family, prepared: Any, data: Data, n_threads: int, assign: Assign) -> Any:

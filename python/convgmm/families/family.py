@@ -17,8 +17,8 @@ Parameters live in the frame; `to_arrays` and `from_arrays` go between them and 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -210,6 +210,16 @@ class Family(ABC):
         """Say whether `maximize` could give these parameters; if not, the likelihood may fall in the first step."""
         return True
 
+    # ---- reallocation ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def fresh_start(self, n_components: int) -> Any:
+        """Return a start for `start` of which nothing is given but the number of components."""
+
+    def merge(self, parameters: Any, first: int, second: int) -> Any:
+        """Return one component in the place of two, with their moments; a mean of both where those are linear in it."""
+        return merged(parameters, first, second)
+
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -233,6 +243,14 @@ class Family(ABC):
     @abstractmethod
     def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return the divergence of Kullback and Leibler (1951) from component k to j, (K, K), in nats per sample."""
+
+    @abstractmethod
+    def effective_ranks(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return exp(−Σ p log p) of each component, (K,), for the shares p of its variance along its principal axes.
+
+        The number of dimensions that a component's power is spread over (Roy and Vetterli 2007): of a stationary
+        component that of its frequencies.
+        """
 
     @abstractmethod
     def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
@@ -290,6 +308,44 @@ class Family(ABC):
     @abstractmethod
     def frame_from_arrays(self, arrays: Arrays) -> Any:
         """Return the frame that these arrays hold."""
+
+
+def effective_ranks(variances: NDArray[np.float64], multiplicities: Floats | float = 1.0) -> NDArray[np.float64]:
+    """Return exp(−Σ m p log p), (K,), of variances (K, D) with Σ m p = 1."""
+    share = variances / (variances * multiplicities).sum(axis=1, keepdims=True)
+    entropy = -(multiplicities * share * np.log(share, where=share > 0, out=np.zeros_like(share))).sum(axis=1)
+    return np.asarray(np.exp(entropy))
+
+
+def joined(parts: Sequence[Any], weights: NDArray[np.float64]) -> Any:
+    """Return the components of several parameters as one, with other weights (K,)."""
+
+    def join(name: str, values: list[Any]) -> Any:
+        if name == "weights":
+            return weights
+        if any(value is None for value in values):
+            return None
+        return joined(values, weights) if is_dataclass(values[0]) else np.concatenate(values)
+
+    names = [each.name for each in fields(parts[0])]
+    return type(parts[0])(**{name: join(name, [getattr(part, name) for part in parts]) for name in names})
+
+
+def merged(parameters: Any, first: int, second: int) -> Any:
+    """Return the mean of two components' parameters by their weights, with the sum of their weights."""
+    pair = np.array([first, second])
+    share = parameters.weights[pair]
+
+    def merge(part: Any) -> Any:
+        if part is None:
+            return None
+        if is_dataclass(part) and not isinstance(part, type):
+            return replace(part, **{each.name: merge(getattr(part, each.name)) for each in fields(part)})
+        if part is parameters.weights:
+            return share.sum(keepdims=True)
+        return np.einsum("k,k...->...", share / share.sum(), part[pair])[None]
+
+    return merge(parameters)
 
 
 def log_weights(weights: NDArray[np.float64]) -> NDArray[np.float64]:

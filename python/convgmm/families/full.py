@@ -16,7 +16,20 @@ from scipy.linalg import eigh
 from .. import _core
 from ..initialize import draw, k_means, n_draws, nearest
 from ..source import Block
-from .family import SOFT, Arrays, Assign, CollapseError, Data, Family, Floats, Portrait, Reading, log_weights
+from .family import (
+    SOFT,
+    Arrays,
+    Assign,
+    CollapseError,
+    Data,
+    Family,
+    Floats,
+    Portrait,
+    Reading,
+    effective_ranks,
+    log_weights,
+    merged,
+)
 
 #: Below so many features float32 gains little, while they are easily so correlated (the log-densities of a layer below
 #: are) that sums in it leave covariances that are not positive definite: float64 is computed in.
@@ -388,6 +401,18 @@ class Full(Family):
             covariances[k].flat[:: means.shape[1] + 1] += self.reg_covar
         return Gaussians(share / share.sum(), means, covariances, moments)
 
+    def fresh_start(self, n_components: int) -> FullStart:
+        """Return a start with nothing given."""
+        return FullStart(n_components, "kmeans++", None, None, None, None)
+
+    def merge(self, parameters: Gaussians, first: int, second: int) -> Gaussians:
+        """Return one Gaussian with the moments of two: C = Σ_k s_k C_k + s_1 s_2 d dᵀ with d = μ_1 − μ_2, shares s."""
+        both: Gaussians = merged(parameters, first, second)
+        share = parameters.weights[[first, second]] / both.weights
+        apart = parameters.means[first] - parameters.means[second]
+        spread = share.prod() * np.multiply.outer(apart, apart)
+        return replace(both, covariances=both.covariances + spread, moments=None)
+
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
     def log_density(self, prepared: PreparedGaussians, values: Floats, n_threads: int) -> Floats:
@@ -427,6 +452,11 @@ class Full(Family):
         log_determinant = -2 * np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
         shifts = np.stack([(((means - m) @ f) ** 2).sum(axis=1) for m, f in zip(means, factors, strict=True)])
         return np.asarray(0.5 * (trace - (log_determinant[:, None] - log_determinant) - D + shifts.T))
+
+    def effective_ranks(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return how many principal axes the variance of each component is spread over, (K,)."""
+        variances = np.stack([eigh(c, eigvals_only=True) for c in arrays["covariances"]])
+        return effective_ranks(np.maximum(variances, 0))
 
     def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
         """Return means, and eigenvectors by falling eigenvalue, each with zero in the middle of its own colours."""

@@ -14,7 +14,7 @@ from .. import _core
 from ..basis import BASES, Basis
 from ..initialize import kmeans_plus_plus, random_averages
 from ..source import Block
-from .family import SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading, log_weights
+from .family import SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading, effective_ranks, log_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,6 +263,10 @@ class Spectral(Family):
         np.maximum(spectra, frame.floor, out=spectra, where=share > 0)
         return Spectra(statistics.responsibility / statistics.responsibility.sum(), spectra)
 
+    def fresh_start(self, n_components: int) -> SpectralStart:
+        """Return a start with nothing given."""
+        return SpectralStart(n_components, "kmeans++", None, None)
+
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
     def log_density(self, prepared: PreparedSpectra, values: Floats, n_threads: int) -> Floats:
@@ -292,6 +296,10 @@ class Spectral(Family):
         log_determinant = np.log(spectra) @ m
         difference = log_determinant[:, None] - log_determinant
         return np.asarray(0.5 * ((m * spectra) @ (1 / spectra).T - difference - m.sum()))
+
+    def effective_ranks(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return how many frequencies the power of each spectrum is spread over, (K,)."""
+        return effective_ranks(self.basis.from_plane(arrays["spectra"]), self.basis.multiplicities)
 
     def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
         """Return log₁₀ 1/S_k, in the Fourier basis filters' power spectra; NaN where the model has no coefficient."""

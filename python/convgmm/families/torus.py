@@ -238,6 +238,10 @@ class Torus(Family):
         spectra[unclaimed] = parameters.spectra[unclaimed]
         return TorusSpectra(spectra, replace(scatter, covariances=self._covariances(spectra, frame.axes, 0)))
 
+    def fresh_start(self, n_components: int) -> SpectralStart:
+        """Return a start with nothing given."""
+        return self.fields.fresh_start(n_components)
+
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
     def log_density(self, prepared: PreparedGaussians, values: Floats, n_threads: int) -> Floats:
@@ -264,10 +268,17 @@ class Torus(Family):
 
     def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return that of the windows' Gaussians, (K, K)."""
+        return self._gaussians.divergence(self._seen(arrays))
+
+    def _seen(self, arrays: Arrays) -> Arrays:
+        """Return the windows' Gaussians in fixed axes, without the mean if that is removed."""
         axes = self._axes(np.eye(prod(self.shape)))
         covariances = self._covariances(self.basis.from_plane(arrays["spectra"]), axes, 0)
-        means = np.zeros(covariances.shape[:2])
-        return self._gaussians.divergence({**arrays, "means": means, "covariances": covariances})
+        return {**arrays, "means": np.zeros(covariances.shape[:2]), "covariances": covariances}
+
+    def effective_ranks(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return how many principal axes the variance of each window is spread over, (K,)."""
+        return self._gaussians.effective_ranks(self._seen(arrays))
 
     def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
         """Return log₁₀ 1/λ_k, the filters' power spectra on the torus."""
@@ -297,8 +308,7 @@ class Torus(Family):
     def frame_of(self, arrays: Arrays) -> TorusFrame:
         """Return a floor of 0, and the principal axes of the mixture's covariance."""
         seen = self._axes(np.eye(prod(self.shape)))
-        covariances = self._covariances(self.basis.from_plane(arrays["spectra"]), seen, 0)
-        whole = np.einsum("k,kij->ij", arrays["weights"], covariances)
+        whole = np.einsum("k,kij->ij", arrays["weights"], self._seen(arrays)["covariances"])
         return TorusFrame(0.0, self._axes(_along(whole, np.ascontiguousarray(seen.T))))
 
     def frame_to_arrays(self, frame: TorusFrame) -> dict[str, NDArray[np.float64]]:
