@@ -143,3 +143,15 @@ def test_without_data_it_says_how_to_get_it(tmp_path, monkeypatch, capsys):
 
 def test_every_recipe_names_what_was_published():
     assert all(recipe.published and recipe.title for recipe in RECIPES.values())
+
+
+def test_all_is_what_was_published(digits, tmp_path, monkeypatch):
+    ran = []
+
+    monkeypatch.setattr("convgmm.cli.reproduce", lambda name, *given, **options: ran.append(name) or {"name": name})
+    monkeypatch.setattr("convgmm.cli._report", lambda *given: None)
+    assert main(["reproduce", "all", "--out", str(tmp_path)]) == 0
+    assert len(ran) == 9
+    assert not any(RECIPES[name].beyond for name in ran)
+    assert main(["reproduce", "bsds8-torus", "--out", str(tmp_path)]) == 0
+    assert ran[-1] == "bsds8-torus"

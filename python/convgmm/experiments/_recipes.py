@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from ..conv import ConvGMM
 from ..datasets import extract_patches, load_bsds500, load_mnist, load_sample_images
 from ..deep import DeepGMM
+from ..estimator import Mixture
 from ..full import FullGMM
+from ..torus import TorusGMM
 
 DataDir = str | os.PathLike[str] | None
 
@@ -30,7 +32,7 @@ class Data:
 class Layer:
     """A mixture that is to be fitted."""
 
-    estimator: type[ConvGMM] | type[FullGMM]
+    estimator: type[Mixture]
     options: dict[str, Any]
 
 
@@ -48,6 +50,8 @@ class Recipe:
         From the data folder and the seed to `Data`.
     layers : tuple of Layer
         From the first to the last.
+    beyond : bool
+        Whether it asks what the published experiments leave open: it is run by its name, and is no part of "all".
     """
 
     name: str
@@ -55,6 +59,7 @@ class Recipe:
     published: str
     load: Callable[[DataDir, int], Data]
     layers: tuple[Layer, ...]
+    beyond: bool = False
 
     def model(self, seed: int, *, progress: bool) -> DeepGMM:
         """Return the layers, unfitted; every one runs all its iterations."""
@@ -174,6 +179,31 @@ RECIPES = {
                 _full(17, output="likelihood", temperature=50, init="random"),
                 _full(16, init="random", prune_threshold=0.03),
             ),
+        ),
+        Recipe(
+            "bsds16-reallocated",
+            "bsds16 with 40 trials to move a component from where two overlap to where one fits worst",
+            "not among the published experiments: “significant overlaps in the power spectra of different filters” are "
+            "what it looks into",
+            _patches(_photographs, 16, 200_000),
+            (_conv(32, reallocate=40),),
+            beyond=True,
+        ),
+        Recipe(
+            "bsds8-dct",
+            "bsds8 in the basis of the discrete cosine transform",
+            "not among the published experiments: patches reflected at their borders, not wrapped around",
+            _patches(_photographs, 8, 200_000),
+            (_conv(24, basis="dct"),),
+            beyond=True,
+        ),
+        Recipe(
+            "bsds8-torus",
+            "bsds8 with patches as windows of fields on a torus of 16×16",
+            "not among the published experiments: stationary components whose borders do not meet",
+            _patches(_photographs, 8, 200_000),
+            (Layer(TorusGMM, {"n_components": 24, "max_iter": 50, "torus_shape": (16, 16)}),),
+            beyond=True,
         ),
     )
 }

@@ -173,7 +173,9 @@ def _layer_metrics(recipe: Recipe, model: DeepGMM, data: Data) -> list[dict[str,
             "lower_bounds": layer.lower_bounds_.tolist(),
             "log_likelihood": layer.lower_bound_,
             "overlap": overlap(layer),
+            "effective_rank": float(layer.weights_ @ layer.model_.effective_ranks()),
             "pruned": [[pruning.iteration, pruning.index, pruning.share] for pruning in layer.pruned_],
+            "reallocations": [list(vars(trial).values()) for trial in layer.reallocations_],
             "seconds_per_iteration": layer.seconds_per_iteration_,
         }
         if data.labels is not None:
