@@ -67,6 +67,7 @@ def _student(K: int, **options: Any) -> Any:
 
 CASES = {
     "circulant": Case(ConvGMM),
+    "DCT": Case(_with(ConvGMM, basis="dct")),
     "torus 12": Case(_with(TorusGMM, torus_shape=(12, 12))),
     "torus 16": Case(_with(TorusGMM, torus_shape=(16, 16))),
     "full": Case(_with(FullGMM, means="zero", reg_covar=_REG_COVAR), flat=True),

@@ -325,6 +325,8 @@ def joined(parts: Sequence[Any], weights: NDArray[np.float64]) -> Any:
             return weights
         if any(value is None for value in values):
             return None
+        if isinstance(values[0], int):
+            return values[0]
         return joined(values, weights) if is_dataclass(values[0]) else np.concatenate(values)
 
     names = [each.name for each in fields(parts[0])]
@@ -337,8 +339,8 @@ def merged(parameters: Any, first: int, second: int) -> Any:
     share = parameters.weights[pair]
 
     def merge(part: Any) -> Any:
-        if part is None:
-            return None
+        if part is None or isinstance(part, int):
+            return part
         if is_dataclass(part) and not isinstance(part, type):
             return replace(part, **{each.name: merge(getattr(part, each.name)) for each in fields(part)})
         if part is parameters.weights:

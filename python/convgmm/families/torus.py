@@ -37,10 +37,14 @@ WindowArguments: TypeAlias = tuple[
 
 @dataclass(frozen=True, eq=False)
 class TorusSpectra:
-    """Parameters: spectra on the torus in its basis (K, F), and the zero-mean Gaussians of the windows in the frame."""
+    """Parameters: spectra on the torus in its basis (K, F), and the zero-mean Gaussians of the windows in the frame.
+
+    And how many threads an M-step may use.
+    """
 
     spectra: NDArray[np.float64]
     gaussians: Gaussians
+    n_threads: int
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -49,7 +53,7 @@ class TorusSpectra:
 
     def take(self, kept: NDArray[np.intp]) -> "TorusSpectra":
         """Return the components of these indices, their weights renormalised."""
-        return TorusSpectra(self.spectra[kept], self.gaussians.take(kept))
+        return TorusSpectra(self.spectra[kept], self.gaussians.take(kept), self.n_threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +210,7 @@ class Torus(Family):
         self, weights: NDArray[np.float64], spectra: NDArray[np.float64], frame: TorusFrame, n_threads: int
     ) -> TorusSpectra:
         covariances = self._covariances(spectra, frame.axes, n_threads)
-        return TorusSpectra(spectra, Gaussians(weights, np.zeros(covariances.shape[:2]), covariances))
+        return TorusSpectra(spectra, Gaussians(weights, np.zeros(covariances.shape[:2]), covariances), n_threads)
 
     def can_reach(self, parameters: TorusSpectra, frame: TorusFrame) -> bool:
         """Say whether all spectra are above the floor."""
@@ -230,13 +234,15 @@ class Torus(Family):
         Repeats λ ← λ [diag(Bᴴ Σ⁻¹ S Σ⁻¹ B) / diag(Bᴴ Σ⁻¹ B)]^½ with Σ = B diag(λ) Bᴴ, which never lowers the likelihood
         (Zhou, Hu, Zhou and Lange 2019); its cost does not depend on the number of samples.
         """
+        n_threads = parameters.n_threads
         scatter = self._gaussians.maximize(statistics, parameters.gaussians, frame.coordinates)
         spectra = _core.torus_maximize(
-            scatter.covariances, parameters.spectra, *self._window(frame.axes), frame.floor, self.inner_iter, 0
+            scatter.covariances, parameters.spectra, *self._window(frame.axes), frame.floor, self.inner_iter, n_threads
         )
         unclaimed = statistics.responsibility == 0
         spectra[unclaimed] = parameters.spectra[unclaimed]
-        return TorusSpectra(spectra, replace(scatter, covariances=self._covariances(spectra, frame.axes, 0)))
+        covariances = self._covariances(spectra, frame.axes, n_threads)
+        return TorusSpectra(spectra, replace(scatter, covariances=covariances), n_threads)
 
     def fresh_start(self, n_components: int) -> SpectralStart:
         """Return a start with nothing given."""
