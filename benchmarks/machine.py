@@ -1,7 +1,6 @@
 """What a measurement was taken on."""
 
 import os
-import platform
 import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_info
 
-from convgmm.configuration import configuration
+from convgmm.configuration import configuration, processor
 
 _PEERS = ("scipy", "threadpoolctl", "torch", "cplx-gmm")
 #: Variables with which an environment forces kernels on libraries that would choose faster, or slower, ones.
@@ -22,7 +21,7 @@ FORCING = (
     "ATEN_CPU_CAPABILITY",
 )
 # Where something is installed says nothing about speed.
-_LEFT_OUT = ("FFTW found at", "threads")
+_LEFT_OUT = ("FFTW found at", "processor", "threads", "thread pools", "environment")
 
 
 def load_average() -> tuple[float, float, float]:
@@ -34,16 +33,7 @@ def hardware() -> dict[str, str]:
     """Return the processor's name, the number of usable cores, and the memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {"processor": _processor(), "usable cores": str(cores), "memory": f"{memory / 2**30:.1f} GiB"}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return {"processor": processor(), "usable cores": str(cores), "memory": f"{memory / 2**30:.1f} GiB"}
 
 
 def versions() -> dict[str, str]:

@@ -43,7 +43,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "auto_gallery",
     "doc_module": ("convgmm",),
-    "backreferences_dir": "reference/generated/examples",
+    "backreferences_dir": "auto_gallery/backreferences",
     "matplotlib_animations": False,
     "min_reported_time": 1,
     "remove_config_comments": True,

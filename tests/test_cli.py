@@ -32,7 +32,18 @@ def test_demo_writes_pictures_and_a_summary(tmp_path, capsys):
 def test_info_names_what_is_used(capsys):
     assert main(["info"]) == 0
     printed = capsys.readouterr().out
-    for word in ("compiler", "FFTW", "libfftw3f", "threads", "scikit-learn", _core.level):
+    words = (
+        "compiler",
+        "processor",
+        "environment",
+        "openmp",
+        "FFTW",
+        "libfftw3f",
+        "threads",
+        "scikit-learn",
+        _core.level,
+    )
+    for word in words:
         assert word in printed
     assert configuration.configuration()["FFTW"].startswith("fftw-3")
 

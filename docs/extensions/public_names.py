@@ -12,7 +12,10 @@ from sphinx.errors import ExtensionError
 import convgmm
 
 #: Modules that say how the package works inside, and are no part of what it offers.
-INTERNAL = {"cli", "configuration", "conv", "deep", "estimator", "extras", "files", "full", "initialize", "model_file"}
+INTERNAL = {
+    *("classifier", "conv", "deep", "estimator", "full", "patch_mixture", "torus"),  # their classes stand above
+    *("cli", "configuration", "extras", "files", "initialize", "model_file", "reservoir"),
+}
 
 
 def offered(module_name: str) -> list[str]:
