@@ -200,3 +200,16 @@ def torus_em(
                 expected = (B.conj() * (inverse @ B)).sum(axis=0).real
                 lam[k, used] = np.maximum(lam[k, used] * np.sqrt(found[used] / expected[used]), floor)
     return TorusCourse(np.array(bounds), weights, lam.reshape(spectra.shape))
+
+
+def mutual_information_counts(joint, label, exponent, smoothing):
+    """Return the criterion's value, and what each sample counts for each class, from log P_c (C,) and log p(x|c)."""
+    prior, density = joint
+    scaled = exponent * density + prior
+    log_posterior = scaled - np.log(np.exp(scaled - scaled.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True))
+    log_posterior -= scaled.max(axis=1, keepdims=True)
+    rows = np.arange(len(label))
+    value = (log_posterior[rows, label] + smoothing * exponent * density[rows, label]).mean()
+    target = np.zeros_like(density)
+    target[rows, label] = 1
+    return value, (1 + smoothing) * target - np.exp(log_posterior)

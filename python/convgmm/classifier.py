@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,9 +19,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from . import model_file
+from .discriminative import Contest, Rival
 from .estimator import Kept, Mixture, _dtypes, aligned, flatten, is_fitted_attribute
 from .families import Floats
 from .families.family import check_weights, log_weights
+from .source import Block
 
 # log T is looked for between 0 and this.
 _LARGEST_LOG_TEMPERATURE = 12.0
@@ -65,6 +67,17 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
     validation_fraction : float, default=0.1
         Share of each class's distinct samples that is held out, rounded down. Which ones depends on their values
         alone, not on their order, and equal samples stay together.
+    refine : {"mmi"} or None, default=None
+        "mmi": the mixtures are then trained against one another, for the mutual information of samples and classes at
+        the temperature that was chosen: extended Baum–Welch (Gopalakrishnan et al. 1991, Povey 2003), see
+        `criterion_`. Held-out samples take no part in the training and say when to stop, and which round is kept; the
+        temperature is then chosen again.
+    refine_max_iter : int, default=50
+        Most rounds.
+    refine_patience : int, default=5
+        Training ends when so many rounds did not lower the log-loss of held-out samples.
+    refine_smoothing : float, default=0.0
+        ρ of the criterion: how much likelihood counts beside mutual information.
     random_state : int, RandomState or None, default=None
         Given, it seeds a mixture that has no `random_state` of its own; source of `sample` and `divergence`.
 
@@ -80,6 +93,9 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
         T.
     held_out_log_loss_ : float
         Mean of −log P(c|x), in nats, of the held-out samples at this temperature; NaN if none were held out.
+    criterion_ : ndarray of shape (n_rounds + 1,), float64
+        With `refine`, the mean over training samples of log P(c|x) + (ρ / T) log p(x|c), in nats: at the start, and
+        after each round up to the one that is kept. It never falls. Else empty.
     n_features_in_ : int
         Number of values in a sample.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -99,6 +115,10 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
         "priors": ["array-like", None],
         "temperature": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "refine": [StrOptions({"mmi"}), None],
+        "refine_max_iter": [Interval(Integral, 1, None, closed="left")],
+        "refine_patience": [Interval(Integral, 1, None, closed="left")],
+        "refine_smoothing": [Interval(Real, 0, None, closed="left")],
         "random_state": ["random_state"],
     }
 
@@ -107,6 +127,7 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
     priors_: NDArray[np.float64]
     temperature_: float
     held_out_log_loss_: float
+    criterion_: NDArray[np.float64]
     n_features_in_: int
 
     def __init__(
@@ -116,12 +137,20 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
         priors: ArrayLike | None = None,
         temperature: float | Literal["auto"] = "auto",
         validation_fraction: float = 0.1,
+        refine: Literal["mmi"] | None = None,
+        refine_max_iter: int = 50,
+        refine_patience: int = 5,
+        refine_smoothing: float = 0.0,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.mixture = mixture
         self.priors = priors
         self.temperature = temperature
         self.validation_fraction = validation_fraction
+        self.refine = refine
+        self.refine_max_iter = refine_max_iter
+        self.refine_patience = refine_patience
+        self.refine_smoothing = refine_smoothing
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Tags:
@@ -165,16 +194,8 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
         if self.random_state is not None and mixture.random_state is None:
             seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
             mixture.set_params(random_state=int(seed))
-        temperature, log_loss = self._choose_temperature(mixture, data, priors)
         self._replace_fitted(
-            {
-                "classes_": data.classes,
-                "mixtures_": _fit_classes(mixture, data),
-                "priors_": priors,
-                "temperature_": temperature,
-                "held_out_log_loss_": log_loss,
-                **features,
-            }
+            {"classes_": data.classes, "priors_": priors, **self._train(mixture, data, priors), **features}
         )
         return self
 
@@ -208,20 +229,78 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
         check_weights(priors, "priors")
         return priors
 
-    def _choose_temperature(
-        self, mixture: Mixture, data: _Labelled, priors: NDArray[np.float64]
-    ) -> tuple[float, float]:
-        """Return the temperature, and the log-loss of held-out samples at it, NaN if there are none."""
-        if self.temperature != "auto":
-            return float(self.temperature), np.nan
+    def _train(self, mixture: Mixture, data: _Labelled, priors: NDArray[np.float64]) -> dict[str, Any]:
+        """Return the fitted attributes that are learnt."""
+        auto = self.temperature == "auto"
         held_out, n_held_out = _held_out(data, self.validation_fraction)
-        if not n_held_out:
-            return 1.0, np.nan
-        with _no_convergence_warning():  # the fit to all samples will say
-            mixtures = _fit_classes(mixture, data.take(~held_out))
-        left_out = data.take(held_out)
-        density = _log_densities(mixtures, left_out.X)
-        return best_temperature(density, left_out.label, left_out.weight, priors, n_held_out)
+        criterion: list[float] = []
+        mixtures: list[Mixture] = []
+        temperature, log_loss = 1.0 if auto else float(self.temperature), np.nan
+        if n_held_out and (auto or self.refine):
+            left_out, rest = data.take(held_out), data.take(~held_out)
+
+            def choose(mixtures: list[Mixture]) -> tuple[float, float]:
+                density = _log_densities(mixtures, left_out.X)
+                best = best_temperature(density, left_out.label, left_out.weight, priors, n_held_out)
+                return best if auto else (temperature, _log_loss(log_posterior(density, temperature, priors), left_out))
+
+            with _no_convergence_warning():  # the fit to all samples will say
+                mixtures = _fit_classes(mixture, rest)
+            temperature, log_loss = choose(mixtures)
+            if self.refine:
+                mixtures, criterion = self._refine(mixtures, rest, left_out, priors, temperature)
+                temperature, log_loss = choose(mixtures)
+        elif self.refine:
+            mixtures, criterion = self._refine(_fit_classes(mixture, data), data, None, priors, temperature)
+        return {
+            "mixtures_": mixtures if self.refine else _fit_classes(mixture, data),
+            "temperature_": temperature,
+            "held_out_log_loss_": log_loss,
+            "criterion_": np.array(criterion),
+        }
+
+    def _refine(
+        self,
+        mixtures: list[Mixture],
+        data: _Labelled,
+        held_out: _Labelled | None,
+        priors: NDArray[np.float64],
+        temperature: float,
+    ) -> tuple[list[Mixture], list[float]]:
+        """Return mixtures that were trained against one another, and the criterion of each round that led to them."""
+        models, n_threads = [mixture.model_ for mixture in mixtures], mixtures[0].n_threads or 0
+        family = models[0].family
+
+        def contest(of: _Labelled) -> Contest:
+            return Contest(
+                family,
+                family.read(Block(of.X.reshape(len(of.X), -1)), n_threads),
+                np.eye(len(priors))[of.label],
+                of.weight / of.weight.mean(),
+                log_weights(priors),
+                1 / temperature,
+                self.refine_smoothing,
+                n_threads,
+            )
+
+        start = [Rival(family.from_arrays(model.arrays, model.frame, n_threads), model.frame) for model in models]
+        rounds = contest(data).rounds(start, self.refine_max_iter)
+        judge = None if held_out is None else contest(held_out)
+        best, criterion, n_kept, least = start, [], 0, np.inf
+        for reached in rounds:
+            criterion.append(reached.criterion)
+            loss = -reached.criterion
+            if judge is not None and held_out is not None:
+                loss = _log_loss(judge.log_posterior(reached.rivals), held_out)
+            if loss < least:
+                best, least, n_kept = reached.rivals, loss, len(criterion)
+            elif len(criterion) - n_kept >= self.refine_patience:
+                break
+        for mixture, rival in zip(mixtures, best, strict=True):
+            for name, array in family.to_arrays(rival.parameters, rival.frame, n_threads).items():
+                setattr(mixture, f"{name}_", array)
+            _ = mixture.model_  # takes them over
+        return mixtures, criterion[:n_kept]
 
     # ---- using the fitted mixtures -----------------------------------------------------------------------------------
 
@@ -333,6 +412,7 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
             "objects": is_object,
             "temperature": self.temperature_,
             "held_out_log_loss": self.held_out_log_loss_,
+            "criterion": self.criterion_.tolist(),
             "n_features": self.n_features_in_,
             "feature_names": None if names is None else [str(name) for name in names],
         }
@@ -350,6 +430,7 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
                 "priors_": arrays["priors"],
                 "temperature_": values["temperature"],
                 "held_out_log_loss_": values["held_out_log_loss"],
+                "criterion_": np.array(values["criterion"]),
                 **features,
             }
         )
@@ -412,6 +493,10 @@ def _held_out(data: _Labelled, fraction: float) -> tuple[NDArray[np.bool_], int]
         held_out[rows] = np.isin(hashes[rows], distinct[:n_held_out])
         total += n_held_out
     return held_out, total
+
+
+def _log_loss(log_posterior: NDArray[np.float64], data: _Labelled) -> float:
+    return float(-np.average(log_posterior[np.arange(len(data.label)), data.label], weights=data.weight))
 
 
 def _fit_classes(mixture: Mixture, data: _Labelled) -> list[Mixture]:

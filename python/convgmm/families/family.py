@@ -46,6 +46,9 @@ class Parameters(Protocol):
     def take(self, kept: NDArray[np.intp]) -> Self:
         """Return the components of these indices, their weights renormalised."""
 
+    def with_weights(self, weights: NDArray[np.float64]) -> Self:
+        """Return the same components in other proportions."""
+
 
 class Statistics(Protocol):
     """What EM needs from data: linear, so two add up, also of other parameters, and a number scales one."""
@@ -201,6 +204,13 @@ class Family(ABC):
     @abstractmethod
     def maximize(self, statistics: Any, parameters: Any, frame: Any) -> Any:
         """Return the parameters that maximise the expected log-likelihood; the statistics may be used up."""
+
+    def expected(self, parameters: Any, count: NDArray[np.float64], frame: Any) -> Any:
+        """Return the statistics of `count` (K,) samples of each component that have just these parameters.
+
+        Of them alone `maximize` makes the same components. Needed for discriminative training.
+        """
+        raise NotImplementedError(f"{type(self).__name__} components cannot be trained discriminatively.")
 
     def may_fall(self) -> bool:
         """Say whether `maximize` is not that of EM, so that the likelihood may fall a little."""

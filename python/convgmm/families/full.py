@@ -60,6 +60,10 @@ class Gaussians:
         moments = None if self.moments is None else self.moments[kept]
         return Gaussians(weights / weights.sum(), self.means[kept], self.covariances[kept], moments)
 
+    def with_weights(self, weights: NDArray[np.float64]) -> "Gaussians":
+        """Return the same components in other proportions."""
+        return replace(self, weights=weights)
+
 
 @dataclass(frozen=True, eq=False)
 class MomentStatistics:
@@ -412,6 +416,13 @@ class Full(Family):
         apart = parameters.means[first] - parameters.means[second]
         spread = share.prod() * np.multiply.outer(apart, apart)
         return replace(both, covariances=both.covariances + spread, moments=None)
+
+    def expected(self, parameters: Gaussians, count: NDArray[np.float64], frame: FullFrame) -> MomentStatistics:
+        """Return N_k (C_k − reg · I) about the means."""
+        second = count[:, None, None] * parameters.covariances
+        D = parameters.means.shape[1]
+        second.reshape(len(second), -1)[:, :: D + 1] -= (count * self.reg_covar)[:, None]
+        return MomentStatistics(parameters.means, count, np.zeros_like(parameters.means), second, 0.0)
 
     # ---- questions to a model ----------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ log p(x|k) = −½ Σ_ω m(ω) [ |X(ω)|² / S_k(ω) + log S_k(ω) + log 2π ]
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,10 @@ class Spectra:
         """Return the components of these indices, their weights renormalised."""
         weights = self.weights[kept]
         return Spectra(weights / weights.sum(), self.spectra[kept])
+
+    def with_weights(self, weights: NDArray[np.float64]) -> "Spectra":
+        """Return the same components in other proportions."""
+        return replace(self, weights=weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,6 +270,10 @@ class Spectral(Family):
     def fresh_start(self, n_components: int) -> SpectralStart:
         """Return a start with nothing given."""
         return SpectralStart(n_components, "kmeans++", None, None)
+
+    def expected(self, parameters: Spectra, count: NDArray[np.float64], frame: SpectralFrame) -> SpectralStatistics:
+        """Return N_k S_k."""
+        return SpectralStatistics(count, count[:, None] * parameters.spectra, 0.0)
 
     # ---- questions to a model ----------------------------------------------------------------------------------------
 

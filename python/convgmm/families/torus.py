@@ -55,6 +55,10 @@ class TorusSpectra:
         """Return the components of these indices, their weights renormalised."""
         return TorusSpectra(self.spectra[kept], self.gaussians.take(kept), self.n_threads)
 
+    def with_weights(self, weights: NDArray[np.float64]) -> "TorusSpectra":
+        """Return the same components in other proportions."""
+        return replace(self, gaussians=self.gaussians.with_weights(weights))
+
 
 @dataclass(frozen=True, eq=False)
 class TorusSurvey:
@@ -247,6 +251,10 @@ class Torus(Family):
     def fresh_start(self, n_components: int) -> SpectralStart:
         """Return a start with nothing given."""
         return self.fields.fresh_start(n_components)
+
+    def expected(self, parameters: TorusSpectra, count: NDArray[np.float64], frame: TorusFrame) -> MomentStatistics:
+        """Return N_k C_k."""
+        return self._gaussians.expected(parameters.gaussians, count, frame.coordinates)
 
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
