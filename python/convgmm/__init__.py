@@ -12,6 +12,7 @@ from .em import LikelihoodWarning, Pruning
 from .estimator import Kept
 from .full import FullGMM
 from .model import Model
+from .reallocation import Reallocation
 from .torus import TorusGMM
 
 __version__ = version("convgmm")
@@ -24,6 +25,7 @@ __all__ = [
     "MixtureClassifier",
     "Model",
     "Pruning",
+    "Reallocation",
     "TorusGMM",
     "__version__",
     "datasets",
