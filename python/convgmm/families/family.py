@@ -18,7 +18,7 @@ Parameters live in the frame; `to_arrays` and `from_arrays` go between them and 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import Field, asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -327,20 +327,22 @@ def effective_ranks(variances: NDArray[np.float64], multiplicities: Floats | flo
     return np.asarray(np.exp(entropy))
 
 
+#: Of a field of parameters that belongs to all components together: ``x: Any = field(metadata=SHARED)``.
+SHARED = {"shared": True}
+
+
 def joined(parts: Sequence[Any], weights: NDArray[np.float64]) -> Any:
     """Return the components of several parameters as one, with other weights (K,)."""
 
-    def join(name: str, values: list[Any]) -> Any:
-        if name == "weights":
+    def join(each: Field[Any]) -> Any:
+        values = [getattr(part, each.name) for part in parts]
+        if each.name == "weights":
             return weights
-        if any(value is None for value in values):
-            return None
-        if isinstance(values[0], int):
-            return values[0]
+        if each.metadata.get("shared") or any(value is None for value in values):
+            return values[0] if each.metadata.get("shared") else None
         return joined(values, weights) if is_dataclass(values[0]) else np.concatenate(values)
 
-    names = [each.name for each in fields(parts[0])]
-    return type(parts[0])(**{name: join(name, [getattr(part, name) for part in parts]) for name in names})
+    return type(parts[0])(**{each.name: join(each) for each in fields(parts[0])})
 
 
 def merged(parameters: Any, first: int, second: int) -> Any:
@@ -349,12 +351,11 @@ def merged(parameters: Any, first: int, second: int) -> Any:
     share = parameters.weights[pair]
 
     def merge(part: Any) -> Any:
-        if part is None or isinstance(part, int):
-            return part
+        if part is None or part is parameters.weights:
+            return None if part is None else share.sum(keepdims=True)
         if is_dataclass(part) and not isinstance(part, type):
-            return replace(part, **{each.name: merge(getattr(part, each.name)) for each in fields(part)})
-        if part is parameters.weights:
-            return share.sum(keepdims=True)
+            own = [each.name for each in fields(part) if not each.metadata.get("shared")]
+            return replace(part, **{name: merge(getattr(part, name)) for name in own})
         return np.einsum("k,k...->...", share / share.sum(), part[pair])[None]
 
     return merge(parameters)

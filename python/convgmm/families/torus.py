@@ -7,7 +7,7 @@ the mean, everything happens in the n − 1 dimensions orthogonal to the constan
 seen.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, TypeAlias
@@ -20,7 +20,7 @@ from .. import _core
 from ..basis import Fourier, degrees_of_freedom
 from ..initialize import draw, n_draws
 from ..source import Block
-from .family import SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading
+from .family import SHARED, SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading
 from .full import Full, FullFrame, FullSurvey, Gaussians, MomentStatistics, PreparedGaussians
 from .spectral import Spectral, SpectralFrame, SpectralStart, SpectralSurvey
 
@@ -44,7 +44,7 @@ class TorusSpectra:
 
     spectra: NDArray[np.float64]
     gaussians: Gaussians
-    n_threads: int
+    n_threads: int = field(metadata=SHARED)
 
     @property
     def weights(self) -> NDArray[np.float64]:
