@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from convgmm.files import write_atomically
-from measure import Group, Row, duration, span
+from measure import Group, Judgement, Row, duration, span
 
 # Above this a processor was not idle when the run began.
 _IDLE_LOAD = 0.3
@@ -60,13 +61,28 @@ class Report:
 
 def write(report: Report, folder: Path) -> list[Path]:
     """Write results.json and results.md; return their paths."""
-    contents = {"results.json": json.dumps(asdict(report), indent=1), "results.md": "\n".join(_lines(report)) + "\n"}
+    contents = {"results.json": json.dumps(asdict(report), indent=1), "results.md": "\n".join(lines(report)) + "\n"}
     for name, content in contents.items():
         write_atomically(folder / name, content.encode())
     return [folder / name for name in contents]
 
 
-def _lines(report: Report) -> Iterator[str]:
+def read(content: dict[str, Any]) -> Report:
+    """Return the report that results.json holds."""
+
+    def row(values: dict[str, Any]) -> Row:
+        return Row(**{**values, "judgement": Judgement(**values["judgement"])})
+
+    def group(values: dict[str, Any]) -> Group:
+        return Group(**{**values, "rows": [row(each) for each in values["rows"]]})
+
+    def section(values: dict[str, Any]) -> Section:
+        return Section(**{**values, "groups": [group(each) for each in values["groups"]]})
+
+    return Report(**{**content, "sections": [section(each) for each in content["sections"]]})
+
+
+def lines(report: Report) -> Iterator[str]:
     yield "# Benchmark"
     yield ""
     yield f"Taken {report.taken}. Times are medians, with the shortest and the longest repetition."

@@ -1,8 +1,12 @@
-"""Print the README's tables from results: ``python benchmarks/tables.py RESULTS.JSON …``, of both families."""
+"""Print the README's tables from results: ``python benchmarks/tables.py RESULTS.JSON …``, of both families.
+
+With ``--check README.md`` nothing is printed but the lines that the README lacks.
+"""
 
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,24 +70,45 @@ def full_table(groups: list[dict[str, Any]]) -> Iterator[str]:
         yield table_row([label, *(cell(group, [name]) for name in (own, f"{own}, dense", *peers))])
 
 
-def main() -> None:
-    """Print what each file holds."""
+def tables(report: dict[str, Any]) -> Iterator[str]:
+    """Write the tables of a report's families."""
+    for section in report["sections"]:
+        if section["title"] == "One EM iteration: components K":
+            yield from conv_table(section)
+            yield ""
+    groups = [group for section in report["sections"] for group in section["groups"]]
+    if iterations := [group for group in groups if group["case"].get("part") == "iterate" and group["rows"]]:
+        yield from full_table(iterations)
+
+
+def summary(report: dict[str, Any]) -> str:
+    """Say what was measured on."""
+    machine, settings = report["machine"], report["settings"]
+    return (
+        f"One EM iteration on {machine['usable cores']} cores of {machine['processor']}, {settings['threads']} "
+        f"threads, {report['taken'][:10]}: medians of repetitions taken in turns."
+    )
+
+
+def main() -> int:
+    """Print what each file holds; with --check return 1 if a text lacks a line of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, nargs="+", help="results.json of a run")
-    for path in parser.parse_args().results:
+    parser.add_argument("--check", type=Path, metavar="README", help="a text that must hold these tables")
+    options = parser.parse_args()
+    held = set(options.check.read_text().splitlines()) if options.check else None
+    missing = []
+    for path in options.results:
         report = json.loads(path.read_text())
-        machine, settings = report["machine"], report["settings"]
-        print(
-            f"\nOne EM iteration on {machine['usable cores']} cores of {machine['processor']}, {settings['threads']} "
-            f"threads, {report['taken'][:10]}: medians of repetitions taken in turns.\n"
-        )
-        for section in report["sections"]:
-            if section["title"] == "One EM iteration: components K":
-                print("\n".join(conv_table(section)) + "\n")
-        groups = [group for section in report["sections"] for group in section["groups"]]
-        if iterations := [group for group in groups if group["case"].get("part") == "iterate" and group["rows"]]:
-            print("\n".join(full_table(iterations)))
+        lines = list(tables(report))
+        if held is None:
+            print("", summary(report), "", *lines, sep="\n")
+        else:
+            lacking = [line for line in lines if line and line not in held]
+            missing += [f"{options.check} lacks a line of {path}: {line}" for line in lacking]
+    print(*missing, sep="\n", end="\n" * bool(missing))
+    return bool(missing)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

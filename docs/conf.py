@@ -4,6 +4,10 @@ import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+from matplotlib import pyplot
+
+from convgmm import plotting
+
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 project = "convgmm"
@@ -12,13 +16,14 @@ release = version_of("convgmm")
 version = ".".join(release.split(".")[:2])
 
 extensions = [
+    "benchmarks_page",
+    "mathml",
     "myst_parser",
     "numpydoc",
     "plain_docstrings",
     "public_names",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
 ]
@@ -29,6 +34,7 @@ default_role = "py:obj"
 
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+myst_update_mathjax = False
 
 # ---- reference -------------------------------------------------------------------------------------------------------
 
@@ -38,6 +44,9 @@ numpydoc_show_class_members = False  # the class template lists them
 numpydoc_xref_param_type = False
 
 # ---- gallery ---------------------------------------------------------------------------------------------------------
+
+# The gallery shows what pyplot holds: there the figures that functions return are to be found, too.
+plotting._figure = lambda width, height: pyplot.figure(figsize=(width, height), layout="constrained")
 
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
@@ -54,16 +63,18 @@ sphinx_gallery_conf = {
 # ---- pages -----------------------------------------------------------------------------------------------------------
 
 html_theme = "pydata_sphinx_theme"
-html_title = f"convgmm {release}"
+html_title = f"convgmm {release.partition('+')[0]}"
+html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["convgmm.css"]
 html_theme_options = {
+    "logo": {"text": "convgmm"},
     "show_nav_level": 2,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
 }
 html_sidebars = {"changelog": [], "benchmarks": []}
 html_show_sourcelink = False

@@ -1,12 +1,14 @@
-"""The reference holds every public name: templates ask here what a module offers, and a build without a name fails."""
+"""The reference holds every public name: modules are listed here, and a build without a name fails."""
 
 import importlib
 import inspect
 import pkgutil
 import typing
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
 import convgmm
@@ -46,6 +48,40 @@ def public_modules() -> list[str]:
     return ["convgmm", *(f"convgmm.{name}" for name in public), "convgmm.families.family"]
 
 
+_INDEX = """\
+Reference
+=========
+
+What the package offers, from its docstrings.
+
+.. autosummary::
+   :toctree: generated
+
+{used}
+
+Inside
+------
+
+What a mixture is made of, for those who :doc:`add to it </extending>`.
+
+.. autosummary::
+   :toctree: generated
+
+{inside}
+"""
+
+
+def write_index(app: Sphinx, config: Config) -> None:
+    """Write the list of modules: those that the package names, and those behind them."""
+    named = {f"convgmm.{name}" for name in convgmm.__all__}
+    modules = public_modules()
+    used = [name for name in modules if name in named | {"convgmm", "convgmm.experiments"}]
+    inside = [name for name in modules if name not in used]
+    lists = {name: "\n".join(f"   {module}" for module in each) for name, each in (("used", used), ("inside", inside))}
+    Path(app.srcdir, "reference").mkdir(exist_ok=True)
+    Path(app.srcdir, "reference", "index.rst").write_text(_INDEX.format(**lists))
+
+
 def _skip(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
     """Leave out what classes inherit from other packages, whose own documentation describes it."""
     module = getattr(inspect.unwrap(value) if callable(value) else value, "__module__", None)
@@ -65,12 +101,13 @@ def _check(app: Sphinx, error: Exception | None) -> None:
         if f"{module}.{name}" not in described
     ]
     if missing:
-        raise ExtensionError(f"not in the reference: {', '.join(missing)}; docs/reference/index.md lists the modules")
+        raise ExtensionError(f"not in the reference: {', '.join(missing)}")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the checks."""
     app.config.autosummary_context = {"offered": {module: offered(module) for module in public_modules()}}
+    app.connect("config-inited", write_index)
     app.connect("autodoc-skip-member", _skip)
     app.connect("build-finished", _check)
     return {"parallel_read_safe": True}
