@@ -118,6 +118,12 @@ class Contest:
             reached, e = trial, max(_LEAST, e * _SHRINK)
             yield reached
 
+    def moves(self, rivals: list[Rival], steps: tuple[float, ...]) -> Iterator[list[Rival]]:
+        """Yield the rivals moved by one step each, for ever larger e, that is, ever less far."""
+        sums = self._sums(self.assess(rivals))
+        for e in steps:
+            yield [self._moved(rival, *each, e) for rival, each in zip(rivals, sums, strict=True)]
+
     def _trial(self, rivals: list[Rival], sums: list[tuple[Any, Any]], e: float) -> Round | None:
         moved = [self._moved(rival, *each, e) for rival, each in zip(rivals, sums, strict=True)]
         try:
