@@ -8,7 +8,7 @@ import inspect
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 from numbers import Integral, Real
@@ -31,7 +31,7 @@ from .families.family import check_weights, log_weights
 from .model import Model, largest_posteriors
 from .problem import Problem
 from .reallocation import Reallocation, reallocated
-from .source import Blocks, InMemory, Rows, Source, is_source
+from .source import Blocks, InMemory, Rows, is_source
 
 #: What `transform` can give: per sample, one value for each component.
 OUTPUTS = ("log_density", "standardized", "likelihood", "posterior")
@@ -111,8 +111,8 @@ class Samples:
 
     Attributes
     ----------
-    source : Source
-        Gives them.
+    source : object
+        Gives them: a Source, or what another engine reads.
     n_samples : int or None
         How many the caller gave; None: reading them will tell.
     shape : tuple of int
@@ -123,7 +123,7 @@ class Samples:
         All of them, if the caller gave an array.
     """
 
-    source: Source
+    source: Any
     n_samples: int | None
     shape: tuple[int, ...]
     features: dict[str, Any]
@@ -311,20 +311,30 @@ class Mixture(Fitted):
     def _read_new(self, X: Any, sample_weight: Any) -> Samples:
         """Check samples to be fitted, those of a stream as far as its first block; changes nothing here."""
         stream = _as_stream(X, sample_weight)
-        flat, given = flatten(X if stream is None else stream.first)
-        reader = object.__new__(type(self))  # what the checks remember of the features is kept only with the fit
-        reader.__dict__.update(self.get_params(deep=False))
-        n_least = 2 if stream is None else 1
-        checked = validate_data(reader, flat, dtype=_dtypes(flat), order="C", ensure_min_samples=n_least)
-        features = {name: value for name, value in vars(reader).items() if is_fitted_attribute(name)}
-        shape = self._shape_of(given, checked.shape[1])
         if stream is not None:
             n_samples = None if is_source(X) else len(X)
-            return Samples(stream, n_samples, shape, features, None if n_samples is None else flatten(X)[0])
+            return self._described(stream, stream.first, n_samples, None if n_samples is None else flatten(X)[0])
+        checked, shape, features = self._inspected(X, 2)
         array, weight = aligned(checked), None
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, array, dtype=np.float64, ensure_non_negative=True)
         return Samples(InMemory(array, weight), len(array), shape, features, array)
+
+    def _described(
+        self, source: Any, first: Any, n_samples: int | None = None, array: NDArray[Any] | None = None
+    ) -> Samples:
+        """Return a source with what its first block tells of its samples."""
+        _, shape, features = self._inspected(first, 1)
+        return Samples(source, n_samples, shape, features, array)
+
+    def _inspected(self, X: Any, n_least: int) -> tuple[NDArray[Any], tuple[int, ...], dict[str, Any]]:
+        """Return checked samples (n, n_features), the shape of one, and what is to be remembered of their features."""
+        flat, given = flatten(X)
+        reader = object.__new__(type(self))  # what the checks remember of the features is kept only with the fit
+        reader.__dict__.update(self.get_params(deep=False))
+        checked = validate_data(reader, flat, dtype=_dtypes(flat), order="C", ensure_min_samples=n_least)
+        features = {name: value for name, value in vars(reader).items() if is_fitted_attribute(name)}
+        return checked, self._shape_of(given, checked.shape[1]), features
 
     def _read(self, X: Any) -> tuple[Model, NDArray[Any]]:
         """Return the fitted model, and checked samples (n, n_features)."""
@@ -508,14 +518,15 @@ class Mixture(Fitted):
         values = self._train(samples).whole()
         return self._output(self.model_, array, values)
 
-    def _train(self, samples: Samples) -> Problem:
+    def _train(self, samples: Samples, problem_of: Callable[..., Problem] = Problem.of) -> Problem:
+        """Fit to samples; `problem_of` makes the problem of them, as `Problem.of` does."""
         family = self._family(samples.shape)
         warm = self._model_to_go_on_from(family, samples)
         given = None if warm else self._given_start(family, samples.n_samples, prod(samples.shape))
         source, rng = samples.source, check_random_state(self.random_state)
         if isinstance(source, InMemory) and not warm:
             self._check_enough(len(source.block.samples))
-        problem = Problem.of(family, source, self._threads(), rng, progress=bool(self.verbose))
+        problem = problem_of(family, source, self._threads(), rng, progress=bool(self.verbose))
         if not warm:
             self._check_enough(problem.n_samples)
 

@@ -7,7 +7,6 @@ Whatever adds up may be summed elsewhere: see `Problem`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -20,7 +19,7 @@ from . import _core
 from .families import Assign, Family
 from .families.family import Data, Floats, Reading
 from .model import no_density
-from .reservoir import Drawing, Reservoir
+from .reservoir import Drawing, Reservoir, reservoir_seed
 from .source import Block, InMemory, Source
 
 # Samples of which something is remembered from one pass over a stream to the next, at most: 64 MiB of 4 bytes.
@@ -204,8 +203,7 @@ class Streamed(Problem):
         self._source, self._progress = source, progress
         self._n_blocks: int | None = None
         self._memories: list[dict[str, Any]] = []
-        seed = int((np.random.RandomState(0) if rng is None else deepcopy(rng)).randint(np.iinfo(np.int32).max))
-        drawing = Drawing(seed)
+        drawing = Drawing(reservoir_seed(rng))
         census: Census | None = None
         for index, block in enumerate(self._shown("survey")):
             drawing.add(block)

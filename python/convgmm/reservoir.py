@@ -1,5 +1,6 @@
 """A bounded sample of any number of samples: which ones, their places alone decide."""
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -122,6 +123,11 @@ class Drawing:
         """Return what was drawn."""
         self._parts = [reduce(add, self._parts)]
         return self._parts[0]
+
+
+def reservoir_seed(rng: np.random.RandomState | None) -> int:
+    """Return the seed of a reservoir for a start that `rng` will draw, which stays as it is."""
+    return int((np.random.RandomState(0) if rng is None else deepcopy(rng)).randint(np.iinfo(np.int32).max))
 
 
 def uniform(seed: int, numbers: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -83,6 +83,27 @@ class InMemory:
         yield self.block
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What all blocks of a source agree in.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of a sample, as the first block has it.
+    dtype : dtype
+        What samples are computed in: float32 if the first block is, else float64.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> "Layout":
+        """Return that of a block."""
+        return cls(array.shape[1:], array.dtype)
+
+
 class Blocks:
     """Samples that are asked for block by block, checked whenever they come.
 
@@ -94,12 +115,8 @@ class Blocks:
 
     Attributes
     ----------
-    shape : tuple of int, or None
-        Shape of a sample, as the first block has it; None: its samples are flat.
-    dtype : dtype
-        What samples are computed in: float32 if the first block is, else float64.
-    n_features : int
-        Values in a sample.
+    first : array-like
+        The first block that is not empty, as it was given.
 
     Raises
     ------
@@ -117,15 +134,10 @@ class Blocks:
             )
         self._given = given
         for index, each in enumerate(given):
-            samples, _ = _parted(each)
-            array = _checked(samples, None, index)
-            if not len(array):
-                continue
-            self.first = samples
-            self.shape: tuple[int, ...] | None = tuple(array.shape[1:]) if array.ndim > 2 else None
-            self.dtype = array.dtype
-            self.n_features = prod(array.shape[1:])
-            return
+            array, _ = checked_block(each, index, None)
+            if len(array):
+                self.first, self._layout = _parted(each)[0], Layout.of(array)
+                return
         raise ValueError("Found array with 0 sample(s): X yields no samples.")
 
     def blocks(self) -> Iterator[Block]:
@@ -133,32 +145,13 @@ class Blocks:
         place = number = 0
         exponent: int | None = None
         for index, each in enumerate(self._given):
-            samples, given_weight = _parted(each)
-            array = _checked(samples, self.dtype, index)
-            if array.shape[1:] != (self.shape or (self.n_features,)):
-                raise ValueError(
-                    f"block {index} holds samples of shape {array.shape[1:]}, but block 0 of "
-                    f"{self.shape or (self.n_features,)}: all blocks of X must agree."
-                )
-            if not len(array):
-                continue
-            flat = np.require(array.reshape(len(array), self.n_features), requirements=["C", "A"])
-            numbers = np.arange(number, number + len(flat))
-            number += len(flat)
-            n_given = len(flat)
-            weight: NDArray[np.float64] | None = None
-            if given_weight is not None:
-                weight = _checked_weight(given_weight, len(flat), index)
-                if exponent is None and weight.any():  # as in memory: only ratios count
-                    exponent = int(np.frexp(weight.max())[1])
-                used = np.flatnonzero(weight)
-                weight = np.ldexp(weight[used], -(exponent or 0))
-                if len(used) < len(flat):
-                    flat, numbers = flat[used], numbers[used]
-            if len(flat):
-                whole = len(flat) == n_given and place == numbers[0]
-                yield Block(flat, weight, place, None if whole else numbers)
-            place += len(flat)
+            array, weight = checked_block(each, index, self._layout)
+            exponent = weight_exponent(weight) if exponent is None else exponent
+            block = block_of(array, weight, exponent or 0, place, number)
+            number += len(array)
+            place += len(block.samples)
+            if len(block.samples):
+                yield block
 
 
 class Rows:
@@ -188,18 +181,61 @@ def is_source(X: Any) -> bool:
     return hasattr(X, "__iter__") and not any(hasattr(X, name) for name in ("__getitem__", "__array__", "shape"))
 
 
-def _parted(given: Any) -> tuple[Any, Any]:
-    """Return the samples and the weights of what a source yields."""
-    return given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+def checked_block(given: Any, index: int, layout: Layout | None) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+    """Return the samples (n, n_features or *shape) and the weights (n,) of what a source yields, checked.
 
-
-def _checked(samples: Any, dtype: Any, index: int) -> NDArray[Any]:
+    Raises
+    ------
+    TypeError, ValueError
+        If it holds no samples, or others than the layout says; names the block.
+    """
+    samples, given_weight = _parted(given)
+    wanted = [np.float64, np.float32] if layout is None else layout.dtype
     try:
-        wanted = [np.float64, np.float32] if dtype is None else dtype
         array = check_array(samples, dtype=wanted, order="C", allow_nd=True, ensure_min_samples=0)
     except (TypeError, ValueError) as error:
         raise type(error)(f"block {index} of X: {error}") from error
-    return np.asarray(array)
+    if layout is not None and array.shape[1:] != layout.shape:
+        raise ValueError(
+            f"block {index} holds samples of shape {array.shape[1:]}, but block 0 of {layout.shape}: all blocks of X "
+            f"must agree."
+        )
+    return np.asarray(array), None if given_weight is None else _checked_weight(given_weight, len(array), index)
+
+
+def weight_exponent(weight: NDArray[np.float64] | None) -> int | None:
+    """Return the power of 2 by which weights are divided, None if all are 0: only ratios count, as in memory."""
+    return None if weight is None or not weight.any() else int(np.frexp(weight.max())[1])
+
+
+def block_of(array: NDArray[Any], weight: NDArray[np.float64] | None, exponent: int, place: int, number: int) -> Block:
+    """Return checked samples as a block, without those of weight 0.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n, n_features) or (n, *shape)
+        Samples.
+    weight : ndarray of shape (n,) or None
+        Weights.
+    exponent : int
+        The power of 2 by which all blocks' weights are divided.
+    place, number : int
+        How many samples of positive weight, and how many in all, are in the blocks before.
+    """
+    flat = np.require(array.reshape(len(array), prod(array.shape[1:])), requirements=["C", "A"])
+    numbers = np.arange(number, number + len(flat))
+    if weight is not None:
+        used = np.flatnonzero(weight)
+        weight = np.ldexp(weight[used], -exponent)
+        if len(used) < len(flat):
+            flat, numbers = flat[used], numbers[used]
+    whole = len(flat) == len(array) and place == number
+    return Block(flat, weight, place, None if whole else numbers)
+
+
+def _parted(given: Any) -> tuple[Any, Any]:
+    """Return the samples and the weights of what a source yields."""
+    return given if isinstance(given, tuple) and len(given) == 2 else (given, None)
 
 
 def _checked_weight(given: Any, n: int, index: int) -> NDArray[np.float64]:

@@ -1,0 +1,221 @@
+"""Fits on a Dask cluster, beside fits in memory."""
+
+import os
+import signal
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from subprocess import run
+from sys import executable
+from threading import Timer
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+from sklearn.base import clone
+
+from convgmm import ConvGMM, DeepGMM, FullGMM, TorusGMM, distributed
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Return the client of two workers, each a process with one thread."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def samples():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((600, 6, 6)).cumsum(axis=2)
+    X[300:] = X[300:].transpose(0, 2, 1) * 2
+    return X
+
+
+def spectra(K):
+    rng = np.random.default_rng(1)
+    return abs(np.fft.fft2(rng.standard_normal((K, 6, 6)))) ** 2 / 10 + 0.1
+
+
+def conv(**options):
+    return ConvGMM(3, spectra_init=spectra(3), max_iter=10, tol=0, prune_threshold=0, **options)
+
+
+def full(**options):
+    rng = np.random.default_rng(2)
+    return FullGMM(
+        3,
+        means_init=rng.standard_normal((3, 36)),
+        precisions_init=np.stack([np.eye(36)] * 3),
+        weights_init=np.full(3, 1 / 3),
+        max_iter=10,
+        tol=0,
+        **options,
+    )
+
+
+def arrays(model):
+    return {
+        name: getattr(model, name)
+        for name in ("weights_", "spectra_", "means_", "covariances_")
+        if hasattr(model, name)
+    }
+
+
+def assert_close(model, other, relative):
+    np.testing.assert_allclose(model.lower_bounds_, other.lower_bounds_, rtol=relative)
+    for name, array in arrays(other).items():
+        scale = abs(array).max()
+        np.testing.assert_allclose(getattr(model, name), array, rtol=relative, atol=relative * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("make", [conv, full])
+@pytest.mark.parametrize("chunks", [600, 250, (1, 99, 500)])
+def test_as_in_memory_whatever_the_chunks(client, samples, make, chunks):
+    X = samples.reshape(600, 36) if make is full else samples
+    local = make().fit(X)
+    model = distributed.fit(make(), da.from_array(X, chunks=(chunks, *X.shape[1:])))
+    assert_close(model, local, 1e-10)
+    assert model.get_params().keys() == local.get_params().keys()
+
+
+def test_single_precision(client, samples):
+    X = np.tile(samples, (1, 2, 2)).astype(np.float32)
+    X += np.random.default_rng(0).standard_normal(X.shape, dtype=np.float32)
+    local = ConvGMM(3, spectra_init=np.tile(spectra(3), (1, 2, 2)), max_iter=10, tol=0, prune_threshold=0)
+    model = distributed.fit(clone(local), da.from_array(X, chunks=(170, -1, -1)))
+    assert_close(model, local.fit(X), 1e-6)
+
+
+@pytest.mark.parametrize("estimator", [ConvGMM, FullGMM, TorusGMM])
+def test_starts_do_not_depend_on_the_chunks(client, samples, estimator):
+    X = samples if estimator is not FullGMM else samples.reshape(600, 36)
+    options = {"max_iter": 3, "tol": 0, "random_state": 3}
+    models = [
+        distributed.fit(estimator(3, **options), da.from_array(X, chunks=(rows, *X.shape[1:]))) for rows in (600, 130)
+    ]
+    assert_close(*models, 1e-8)
+
+
+def test_weights_as_in_memory(client, samples):
+    weight = np.random.default_rng(0).integers(0, 3, 600) * 0.7
+    weight[:150] = 0  # a whole block
+    local = conv().fit(samples, sample_weight=weight)
+    X = da.from_array(samples, chunks=(150, 6, 6))
+    assert_close(distributed.fit(conv(), X, weight), local, 1e-10)
+    assert_close(distributed.fit(conv(), X, da.from_array(weight, chunks=77)), local, 1e-10)
+    with pytest.raises(ValueError, match=r"sample_weight.shape == \(3,\)"):
+        distributed.fit(conv(), X, np.ones(3))
+    with pytest.raises(ValueError, match="zero for every sample"):
+        distributed.fit(conv(), X, np.zeros(600))
+
+
+def test_drawn_assignments_as_in_memory(client, samples):
+    options = {"algorithm": "stochastic", "random_state": 0}
+    local = conv(**options).fit(samples)
+    assert_close(distributed.fit(conv(**options), da.from_array(samples, chunks=(170, 6, 6))), local, 1e-10)
+
+
+def test_delayed_blocks_and_futures(client, samples):
+    parts = [samples[:200], samples[200:200], samples[200:]]
+    local = conv().fit(samples)
+    assert_close(distributed.fit(conv(), [dask.delayed(part) for part in parts]), local, 1e-10)
+    assert_close(distributed.fit(conv(), client.scatter(parts)), local, 1e-10)
+
+
+def test_answers_are_lazy_and_those_of_the_model(client, samples):
+    model = conv().fit(samples)
+    X = da.from_array(samples, chunks=(170, 6, 6))
+    for ask in (distributed.predict, distributed.predict_proba, distributed.score_samples, distributed.transform):
+        answer = ask(model, X)
+        expected = getattr(model, ask.__name__)(samples)
+        assert isinstance(answer, da.Array)
+        assert answer.chunks[0] == X.chunks[0]
+        assert (answer.shape, answer.dtype) == (expected.shape, expected.dtype)
+        np.testing.assert_array_equal(answer.compute(), expected)
+
+
+def test_bad_input_is_refused(client, samples):
+    X = da.from_array(samples, chunks=(170, 6, 6))
+    with pytest.raises(ValueError, match=r"chunks=\(n, -1, -1\)"):
+        distributed.fit(conv(), X.rechunk((170, 3, 6)))
+    with pytest.raises(ValueError, match=r"chunks=\(n, -1\)"):
+        distributed.predict(conv().fit(samples), X.reshape(600, 36).rechunk((100, 7)))
+    with pytest.raises(TypeError, match="from_array"):
+        distributed.fit(conv(), samples)
+    spoiled = samples.copy()
+    spoiled[400, 2, 2] = np.nan
+    with pytest.raises(ValueError, match="block 2 of X: .*NaN"):
+        distributed.fit(conv(), da.from_array(spoiled, chunks=(170, 6, 6)))
+    with pytest.raises(ValueError, match="block 1 holds samples of shape"):
+        distributed.fit(conv(), [dask.delayed(samples), dask.delayed(samples[:, :5])])
+    with pytest.raises(ValueError, match="constant"):
+        distributed.fit(conv(), da.zeros((20, 6, 6), chunks=(5, 6, 6)))
+    with pytest.raises(ValueError, match="at least as many samples"):
+        distributed.fit(conv(), X[:2])
+
+
+def test_a_failed_fit_leaves_the_estimator_alone(client, samples):
+    model = conv().fit(samples)
+    before = model.spectra_
+    with pytest.raises(ValueError, match="constant"):
+        distributed.fit(model, da.zeros((20, 6, 6), chunks=(5, 6, 6)))
+    assert model.spectra_ is before
+
+
+def test_two_fits_at_once(client, samples):
+    X = da.from_array(samples, chunks=(170, 6, 6))
+    local = conv().fit(samples)
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(distributed.fit, conv(), X, client=client) for _ in range(2)]:
+            assert_close(future.result(), local, 1e-10)
+
+
+def test_threads_are_the_workers(client, samples):
+    assert client.submit(distributed._worker_threads, pure=False).result() == 1
+
+
+def test_layers_are_refused(client, samples):
+    with pytest.raises(TypeError, match="DeepGMM"):
+        distributed.fit(DeepGMM([conv(), FullGMM(2)]), da.from_array(samples, chunks=(170, 6, 6)))
+
+
+@pytest.mark.slow
+def test_a_local_cluster_without_a_client(samples):
+    """Run without the client of the other tests, which would be found."""
+    program = (
+        "import numpy as np, dask.array as da\n"
+        "from convgmm import ConvGMM, distributed\n"
+        "if __name__ == '__main__':\n"
+        "    X = da.from_array(np.random.default_rng(0).standard_normal((100, 8)), chunks=(40, 8))\n"
+        "    print(distributed.fit(ConvGMM(2, max_iter=5, tol=0, random_state=0), X).n_iter_)\n"
+    )
+    done = run([executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "5\n", done.stderr
+
+
+@pytest.mark.slow
+def test_killed_workers(samples):
+    """A worker that is killed in the middle of a fit costs time, not the fit."""
+    X = np.tile(samples, (200, 1, 1))
+    model = ConvGMM(3, spectra_init=spectra(3), max_iter=60, tol=0, prune_threshold=0)
+    local = clone(model).fit(X)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        for attempt in range(10):
+            pids = list(client.run(os.getpid).values())
+            timer = Timer(1 + 0.2 * attempt, os.kill, (pids[attempt % 2], signal.SIGKILL))
+            timer.start()
+            fitted = distributed.fit(clone(model), da.from_array(X, chunks=(10_000, 6, 6)), client=client)
+            timer.join()
+            assert_close(fitted, local, 1e-10)
+            client.wait_for_workers(2)
+            time.sleep(0.5)
