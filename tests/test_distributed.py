@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from subprocess import run
@@ -17,6 +16,7 @@ from distributed import Client, LocalCluster
 from sklearn.base import clone
 
 from convgmm import ConvGMM, DeepGMM, FullGMM, TorusGMM, distributed
+from convgmm.families.family import SOFT
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -204,18 +204,32 @@ def test_killed_workers(samples):
     X = np.tile(samples, (200, 1, 1))
     model = ConvGMM(3, spectra_init=spectra(3), max_iter=60, tol=0, prune_threshold=0)
     local = clone(model).fit(X)
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        for attempt in range(10):
+    for attempt in range(10):
+        with (
+            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+            Client(cluster) as client,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
             pids = list(client.run(os.getpid).values())
-            timer = Timer(1 + 0.2 * attempt, os.kill, (pids[attempt % 2], signal.SIGKILL))
+            timer = Timer(0.1 + 0.2 * attempt, os.kill, (pids[attempt % 2], signal.SIGKILL))
             timer.start()
             fitted = distributed.fit(clone(model), da.from_array(X, chunks=(10_000, 6, 6)), client=client)
             timer.join()
             assert_close(fitted, local, 1e-10)
-            client.wait_for_workers(2)
-            time.sleep(0.5)
+
+
+def test_samples_that_cannot_be_made_again_are_said_to_be_lost(samples):
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        parts = client.scatter([samples[:300], samples[300:]])
+        problem = distributed.Cluster(
+            ConvGMM(2)._family((6, 6)), distributed.Partitions(client, [(part, None) for part in parts]), 1
+        )
+        client.restart()
+        with pytest.raises(RuntimeError, match="cannot be computed anew"):
+            problem.expect(None, SOFT)

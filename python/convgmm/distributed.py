@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -229,9 +229,8 @@ class Partitions:
             tuple(client.compute([part, weight])) if weight is not None else (client.compute(part), None)
             for part, weight in parts
         ]
-        inspected = self.gather(
-            [client.submit(_inspect, *part, index, pure=False) for index, part in enumerate(self.parts)]
-        )
+        asked = [client.submit(_inspect, *part, index, pure=False) for index, part in enumerate(self.parts)]
+        inspected = list(client.gather(asked))
         filled = [index for index, part in enumerate(inspected) if part.n]
         if not filled:
             raise ValueError("Found array with 0 sample(s): X holds no samples.")
@@ -244,9 +243,9 @@ class Partitions:
         self.used = [index for index, part in enumerate(inspected) if part.n_used]
         self.first = client.submit(_head, self.parts[filled[0]][0], pure=False).result()
 
-    def gather(self, futures: list[Any]) -> list[Any]:
-        """Return results."""
-        return list(self.client.gather(futures))
+    def are_lost(self) -> bool:
+        """Say whether some samples cannot be computed anew."""
+        return any(future.cancelled() for pair in self.parts for future in pair if future is not None)
 
 
 # ---- passes ----------------------------------------------------------------------------------------------------------
@@ -320,41 +319,66 @@ class Cluster(Problem):
         *,
         progress: bool = False,
     ) -> None:
-        self._client, layout = partitions.client, partitions.layout
-        submit = self._client.submit
-        readings = [
-            submit(
+        self._client, self._partitions = partitions.client, partitions
+        self._held: list[Any] = []  # futures: readings, then data
+        seed = reservoir_seed(rng)
+
+        def census() -> Census:
+            self._held = self._readings(family)
+            found = self._on_workers(self._held, lambda held: (_take_census, family, held, seed))
+            return cast(Census, reduce(add, found))
+
+        super().__init__(family, self._retried(census), n_threads)
+        self._represent()
+
+    def _readings(self, family: Family) -> list[Any]:
+        known = self._partitions
+        return [
+            self._client.submit(
                 _read,
                 family,
-                *partitions.parts[index],
+                *known.parts[index],
                 index,
-                layout,
-                partitions.exponent,
-                partitions.places[index],
-                partitions.numbers[index],
+                known.layout,
+                known.exponent,
+                known.places[index],
+                known.numbers[index],
                 pure=False,
             )
-            for index in partitions.used
+            for index in known.used
         ]
-        seed = reservoir_seed(rng)
-        census = reduce(add, self._on_workers(readings, lambda held: (_take_census, family, held, seed)))
-        super().__init__(family, census, n_threads)
-        frame = submit(_hold, Whole(self.frame), pure=False)  # a task, which can be done again, as its users can
-        self._data = [submit(_represent, family, reading, frame, pure=False) for reading in readings]
-        self._wait(self._data)
+
+    def _represent(self) -> None:
+        frame = self._client.submit(_hold, Whole(self.frame), pure=False)
+        self._held = [
+            self._client.submit(_represent, self.family, reading, frame, pure=False) for reading in self._held
+        ]
 
     def expect(self, prepared: Any, assign: Assign) -> Any:
         """Return the statistics of all samples."""
 
-        def task(held: list[Any]) -> tuple[Any, ...]:
-            return _pass, self.family, scattered, held, assign
+        def sums() -> Any:
+            if not self._held:
+                self._held = self._readings(self.family)
+                self._represent()
+            scattered = self._client.scatter(Whole(prepared), broadcast=True, hash=False)
+            return reduce(add, self._on_workers(self._held, lambda held: (_pass, self.family, scattered, held, assign)))
 
+        return self._retried(sums)
+
+    def _retried(self, action: Callable[[], T]) -> T:
+        """Do it again where a worker was lost in it, with samples that are read anew."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                scattered = self._client.scatter(Whole(prepared), broadcast=True, hash=False)
-                return reduce(add, self._on_workers(self._data, task))
-            except Exception as error:
-                if attempt == _ATTEMPTS or not _lost_worker(error):
+                return action()
+            except _lost_worker() as error:
+                self._held = []
+                if self._partitions.are_lost():
+                    raise RuntimeError(
+                        "samples were lost with a worker and cannot be computed anew: pass X as a dask.array or "
+                        "delayed blocks, whose graph says how they are made, not as data that was scattered."
+                    ) from error
+                if attempt == _ATTEMPTS:
                     raise
         raise AssertionError
 
@@ -376,20 +400,13 @@ class Cluster(Problem):
 
     def _wait(self, futures: list[Any]) -> None:
         """Wait until samples are where they are to be; raise what went wrong on a worker."""
-        wait = _distributed().wait
-        wait(futures)
+        _distributed().wait(futures)
         for future in futures:
             if future.status == "error":
                 future.result()
-            if future.status not in ("finished", "pending"):
-                raise RuntimeError(
-                    "samples were lost with a worker and cannot be computed anew: pass X as a dask.array or delayed "
-                    "blocks, whose graph says how they are made, not as data that was scattered."
-                )
 
 
-def _lost_worker(error: Exception) -> bool:
-    """Say whether a pass failed because what it needs was lost with a worker."""
+def _lost_worker() -> tuple[type[Exception], ...]:
+    """Return what is raised where something was lost with a worker."""
     distributed = _distributed()
-    lost = (distributed.KilledWorker, distributed.CancelledError, OSError, TimeoutError)
-    return isinstance(error, lost)
+    return distributed.KilledWorker, distributed.CancelledError, OSError, TimeoutError
