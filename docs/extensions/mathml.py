@@ -1,5 +1,7 @@
 """Formulas as MathML, which browsers draw by themselves: no page fetches a program from elsewhere."""
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -11,8 +13,11 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def _written(node: nodes.Element, as_block: bool) -> str:
+    # TeX reads one digit as an argument, the converter all that follow one another.
+    text = re.sub(r"(\\[td]?frac)\s*(\d)", r"\1{\2}", node.astext())
+    text = re.sub(r"(\\[td]?frac\{\d\})(\d)", r"\1{\2}", text)
     try:
-        return tex2mathml(node.astext(), as_block=as_block)
+        return tex2mathml(text, as_block=as_block)
     except MathError as error:
         _LOGGER.warning("formula %r: %s", node.astext(), error, location=node)
         return ""

@@ -40,8 +40,7 @@ scores = search.cv_results_["mean_test_score"].reshape(4, 3)
 figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
 for column, temperature in zip(scores.T, [1, 10, 30], strict=True):
     axis.plot([5, 10, 20, 40], column, marker="o", label=f"temperature {temperature}")
-axis.set(xlabel="components", ylabel="accuracy in cross-validation", xscale="log", xticks=[5, 10, 20, 40])
-axis.xaxis.set_major_formatter("{x:.0f}")
+axis.set(xlabel="components", ylabel="accuracy in cross-validation", xticks=[5, 10, 20, 40])
 axis.legend()
 plt.show()
 
