@@ -17,7 +17,10 @@ def _written(node: nodes.Element, as_block: bool) -> str:
     text = re.sub(r"(\\[td]?frac)\s*(\d)", r"\1{\2}", node.astext())
     text = re.sub(r"(\\[td]?frac\{\d\})(\d)", r"\1{\2}", text)
     try:
-        return tex2mathml(text, as_block=as_block)
+        written = tex2mathml(text, as_block=as_block)
+        # A norm's bars are as high as a letter, and a function stands a little off its argument.
+        written = re.sub(r"<mo( class=.mathopen.)?>‖", r"<mo\1 stretchy='false'>‖", written)
+        return re.sub(r"<mo>&ApplyFunction;</mo>(?!\s*<mo)", "<mo rspace='0.17em'>&ApplyFunction;</mo>", written)
     except MathError as error:
         _LOGGER.warning("formula %r: %s", node.astext(), error, location=node)
         return ""
