@@ -93,6 +93,7 @@ void bind_axes(py::module_& module);
 void bind_calls(py::module_& module);
 void bind_fft(py::module_& module);
 void bind_full(py::module_& module);
+void bind_restore(py::module_& module);
 void bind_spectral(py::module_& module);
 void bind_torus(py::module_& module);
 

@@ -11,6 +11,7 @@ PYBIND11_MODULE(CONVGMM_CORE_NAME, module) {
   convgmm::bind_axes(module);
   convgmm::bind_fft(module);
   convgmm::bind_full(module);
+  convgmm::bind_restore(module);
   convgmm::bind_spectral(module);
   convgmm::bind_torus(module);
 }

@@ -213,3 +213,53 @@ def mutual_information_counts(joint, label, exponent, smoothing):
     target = np.zeros_like(density)
     target[rows, label] = 1
     return value, (1 + smoothing) * target - np.exp(log_posterior)
+def denoised_patches(
+    patches: Array, weights: Array, means: Array, covariances: Array, noise_var: float, *, average: bool
+) -> tuple[Array, NDArray]:
+    """Return the estimate of each patch (n, D) in white noise under a mixture, and its likeliest component."""
+    n, D = patches.shape
+    joint = np.empty((n, len(weights)))
+    estimates = np.empty((len(weights), n, D))
+    for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
+        noisy = covariance + noise_var * np.eye(D)
+        solved = np.linalg.solve(noisy, (patches - mean).T).T
+        joint[:, k] = np.log(weights[k]) - 0.5 * (
+            ((patches - mean) * solved).sum(axis=1) + np.linalg.slogdet(2 * np.pi * noisy)[1]
+        )
+        estimates[k] = mean + solved @ covariance
+    best = joint.argmax(axis=1)
+    gamma = np.exp(joint - logsumexp(joint, axis=1, keepdims=True)) if average else np.eye(len(weights))[best]
+    return np.einsum("nk,knd->nd", gamma, estimates), best
+
+
+def circulant(spectra: Array) -> Array:
+    """Return the covariances (K, n, n) of spectra (K, *shape)."""
+    shape = spectra.shape[1:]
+    n = int(np.prod(shape))
+    axes = tuple(range(1, len(shape) + 1))
+    transform = np.fft.fftn(np.eye(n).reshape(n, *shape), axes=axes, norm="ortho").reshape(n, n)
+    return np.stack([(transform.conj() @ np.diag(s.ravel()) @ transform.T).real for s in spectra])
+
+
+def reflected(spectra: Array) -> Array:
+    """Return the covariances (K, n, n) of variances of cosine coefficients (K, *shape)."""
+    shape = spectra.shape[1:]
+    n = int(np.prod(shape))
+    cosines = dctn(np.eye(n).reshape(n, *shape), axes=tuple(range(1, len(shape) + 1)), norm="ortho").reshape(n, n)
+    return np.stack([cosines @ np.diag(s.ravel()) @ cosines.T for s in spectra])
+
+
+def denoised_image(
+    image: Array, patch: tuple[int, ...], remove_mean: bool, *mixture: Array, noise_var: float, average: bool
+) -> Array:
+    """Return the mean of the estimates of all patches at every value of an image."""
+    total, count = np.zeros(image.shape), np.zeros(image.shape)
+    places = list(np.ndindex(*(s - p + 1 for s, p in zip(image.shape, patch, strict=True))))
+    slices = [tuple(slice(i, i + p) for i, p in zip(place, patch, strict=True)) for place in places]
+    patches = np.stack([image[s].ravel() for s in slices])
+    mean = patches.mean(axis=1, keepdims=True) if remove_mean else 0
+    estimates = denoised_patches(patches - mean, *mixture, noise_var, average=average)[0] + mean
+    for s, estimate in zip(slices, estimates, strict=True):
+        total[s] += estimate.reshape(patch)
+        count[s] += 1
+    return total / count

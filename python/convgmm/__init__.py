@@ -3,7 +3,7 @@
 import os
 from importlib.metadata import version
 
-from . import datasets, plotting
+from . import datasets, plotting, restore
 from .classifier import MixtureClassifier
 from .configuration import show_config
 from .conv import ConvGMM
@@ -31,6 +31,7 @@ __all__ = [
     "datasets",
     "load",
     "plotting",
+    "restore",
     "show_config",
 ]
 

@@ -53,6 +53,10 @@ class Basis(ABC):
         """Return the mean squared coefficient of each group, (n, D), of flattened patches (n, prod(shape))."""
 
     @abstractmethod
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the basis as orthonormal columns (prod(shape), E), and the group of each, (E,)."""
+
+    @abstractmethod
     def to_plane(self, spectra: NDArray[np.float64]) -> NDArray[np.float64]:
         """Spread (K, D) over all coefficients, (K, *shape); 0 for the constant when that is left out."""
 
@@ -111,6 +115,20 @@ class Fourier(Basis):
         """Return |X(ω)|² of the unitary transform, (n, D), of flattened patches (n, prod(shape))."""
         _fftw.provide()
         return _core.squared_coefficients(patches, self.shape, self.remove_mean, n_threads)
+
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return cosines and sines as orthonormal columns (prod(shape), E), and the frequency of each, (E,)."""
+        half, n = _half_spectrum(self.shape), prod(self.shape)
+        delta = np.zeros((len(half.first), n))
+        delta[np.arange(len(half.first)), half.first] = 1
+        waves = np.fft.ifftn(delta.reshape(-1, *self.shape), axes=tuple(range(1, len(self.shape) + 1)))
+        waves = waves.reshape(-1, n)
+        pairs = np.flatnonzero(half.multiplicities == 2)
+        rows = np.concatenate([waves.real, waves.imag[pairs]])
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        group = np.concatenate([np.arange(len(waves)), pairs])
+        used = group >= int(self.remove_mean)
+        return np.ascontiguousarray(rows[used].T), group[used].astype(np.int64) - int(self.remove_mean)
 
     def to_plane(self, spectra: NDArray[np.float64]) -> NDArray[np.float64]:
         """Spread (K, D) over the full plane (K, *shape); 0 at ω = 0 when that is left out."""
@@ -180,6 +198,14 @@ class DCT(Basis):
         """Return squared coefficients (n, D) of flattened patches (n, prod(shape))."""
         _fftw.provide()
         return _core.squared_cosine_coefficients(patches, self.shape, self.remove_mean, n_threads)
+
+    def axes(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return products of cosines as orthonormal columns (prod(shape), D), each a group of its own, (D,)."""
+        n = prod(self.shape)
+        units = np.eye(n).reshape(n, *self.shape)
+        waves = idctn(units, axes=tuple(range(1, len(self.shape) + 1)), norm="ortho").reshape(n, n)
+        used = int(self.remove_mean)
+        return np.ascontiguousarray(waves[used:].T), np.arange(n - used, dtype=np.int64)
 
     def to_plane(self, spectra: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (K, *shape); 0 for the constant when that is left out."""

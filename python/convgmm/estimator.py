@@ -709,6 +709,47 @@ class Mixture(Fitted):
         model, samples = self._read(X)
         return largest_posteriors(model.joint(samples, self._threads()), n)
 
+    def map_component(self, X: ArrayLike, noise_var: float) -> NDArray[np.int64]:
+        """Return the likeliest component of samples in white noise: the largest π_k N(y; μ_k, C_k + noise_var · I).
+
+        Parameters
+        ----------
+        X : array-like
+            Noisy samples in the shape that `fit` took.
+        noise_var : float
+            Variance of the noise, in squared units of the data.
+
+        Returns
+        -------
+        components : ndarray of shape (n,), int64
+        """
+        return self._denoised(X, noise_var, average=False)[1].astype(np.int64)
+
+    def posterior_mean(self, X: ArrayLike, noise_var: float) -> Floats:
+        """Return the mean of the signal given samples in white noise (Zoran and Weiss 2011, MMSE).
+
+            E[x | y] = Σ_k γ_k(y) [μ_k + C_k (C_k + noise_var · I)⁻¹ (y − μ_k)]
+
+        Parameters
+        ----------
+        X : array-like
+            Noisy samples y in the shape that `fit` took.
+        noise_var : float
+            Variance of the noise, in squared units of the data.
+
+        Returns
+        -------
+        means : ndarray of the shape of X
+            In the dtype of the samples. Where the model leaves a sample's mean out, it is kept.
+        """
+        return self._denoised(X, noise_var, average=True)[0].reshape(np.shape(X))
+
+    def _denoised(self, X: ArrayLike, noise_var: float, *, average: bool) -> tuple[Floats, NDArray[np.int32]]:
+        if not (np.isfinite(noise_var) and noise_var > 0):
+            raise ValueError(f"noise_var must be positive, got {noise_var}.")
+        model, samples = self._read(X)
+        return model.gaussians().estimate(samples, float(noise_var), average=average, n_threads=self._threads())
+
     def sample(self, n_samples: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Draw from the mixture, with `random_state`.
 

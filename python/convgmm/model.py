@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from .families import Family, Floats, Portrait
 from .families.family import check_weights, log_weights
+from .families.gaussians import Gaussians
 from .source import Block
 
 
@@ -189,6 +190,15 @@ class Model:
     def joint(self, X: Floats, n_threads: int) -> NDArray[np.float64]:
         """Return log π_k + log p(x|k), (n, K)."""
         return self.log_density(X, n_threads, dtype=np.dtype(np.float64)) + log_weights(self.weights)
+
+    def gaussians(self) -> Gaussians:
+        """Return the mixture as plain Gaussians, to restore patches with."""
+
+        def make() -> Gaussians:
+            return self.family.gaussians(self.family.from_arrays(self.arrays, self.frame, 0), self.frame)
+
+        gaussians: Gaussians = self.kept("gaussians", make)
+        return gaussians
 
     def sample(self, n: int, rng: np.random.RandomState) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Draw n samples (n, *shape), and the component that each was drawn from (n,)."""

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..source import Block
+from .gaussians import Gaussians
 
 #: float32 or float64, as the data is.
 Floats: TypeAlias = NDArray[np.floating[Any]]
@@ -265,6 +266,10 @@ class Family(ABC):
     @abstractmethod
     def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
         """Return pictures of the components of a mixture of samples of this shape."""
+
+    @abstractmethod
+    def gaussians(self, parameters: Any, frame: Any) -> Gaussians:
+        """Return the mixture as plain Gaussians, to restore patches with."""
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from .family import (
     log_weights,
     merged,
 )
+from .gaussians import Rotated
 
 #: Below so many features float32 gains little, while they are easily so correlated (the log-densities of a layer below
 #: are) that sums in it leave covariances that are not positive definite: float64 is computed in.
@@ -38,6 +39,8 @@ LEAST_SINGLE = 64
 _LEAST_ROTATED = 32
 # Features whose scales differ by more are not rotated: in a sum the large ones' rounding would cover the small ones.
 _MOST_UNEVEN = 1e4
+# The share of the mean variance below which a mixture does not model its samples' means.
+_LEAST_MEAN = 0.01
 # Leading eigenvectors shown of a covariance.
 _EIGENVECTORS = 3
 
@@ -480,6 +483,20 @@ class Full(Family):
             vector = vectors[:, :, i] / np.abs(vectors[:, :, i]).max(axis=1, keepdims=True)
             portraits.append(Portrait(f"axis {i + 1}", vector.reshape(K, *shape), (-1, 1), "RdBu_r"))
         return portraits
+
+    def gaussians(self, parameters: Gaussians, frame: FullFrame) -> Rotated:
+        """Return the mixture in the frame's coordinates."""
+        D = len(frame.centre)
+        axes = np.eye(D) if frame.axes is None else np.ascontiguousarray(frame.axes)
+        # Of samples whose means were removed, nothing varies along the constant but what was added to the diagonal.
+        constant = axes.T @ np.full(D, D**-0.5)
+        along = np.einsum("i,kij,j->k", constant, parameters.covariances, constant)
+        along += (parameters.means @ constant + frame.centre.sum() * D**-0.5) ** 2
+        whole = np.einsum("kii->k", parameters.covariances)
+        removes_mean = bool(parameters.weights @ along < _LEAST_MEAN * (parameters.weights @ whole) / D)
+        weights = log_weights(parameters.weights)
+        covariances = np.ascontiguousarray(parameters.covariances)
+        return Rotated(weights, removes_mean, frame.centre, axes, parameters.means, covariances)
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
 

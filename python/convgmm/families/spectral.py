@@ -15,6 +15,7 @@ from ..basis import BASES, Basis
 from ..initialize import kmeans_plus_plus, random_averages
 from ..source import Block
 from .family import SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading, effective_ranks, log_weights
+from .gaussians import Diagonal
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,6 +319,11 @@ class Spectral(Family):
         limits = (low, high) if high > low else (low - 0.5, high + 0.5)
         title, scale, sheet_title = self.basis.portrait
         return [Portrait(title, self.basis.centred(logarithm), limits, "viridis", scale, "spectra", sheet_title)]
+
+    def gaussians(self, parameters: Spectra, frame: SpectralFrame) -> Diagonal:
+        """Return the spectra in the basis of real coefficients."""
+        axes, group = self.basis.axes()
+        return Diagonal(log_weights(parameters.weights), self.basis.remove_mean, axes, group, parameters.spectra)
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from ..initialize import draw, n_draws
 from ..source import Block
 from .family import SHARED, SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading
 from .full import Full, FullFrame, FullSurvey, Gaussians, MomentStatistics, PreparedGaussians
+from .gaussians import Rotated
 from .spectral import Spectral, SpectralFrame, SpectralStart, SpectralSurvey
 
 # Steps of the first M-step, which begins with white spectra. Measured on photograph patches of 8×8 on tori of 12 and 16
@@ -297,6 +298,10 @@ class Torus(Family):
     def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
         """Return log₁₀ 1/λ_k, the filters' power spectra on the torus."""
         return self.fields.portraits(arrays, self.basis.shape)
+
+    def gaussians(self, parameters: TorusSpectra, frame: TorusFrame) -> Rotated:
+        """Return the Gaussians of the windows, along the axes."""
+        return self._gaussians.gaussians(parameters.gaussians, frame.coordinates)
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
 

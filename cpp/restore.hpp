@@ -1,0 +1,67 @@
+// Patches in white noise of variance v, each estimated under a mixture of Gaussians, and put together to an image.
+//
+//     k = argmax_k π_k N(y; μ_k, C_k + vI),    x̂ = μ_k + C_k (C_k + vI)⁻¹ (y − μ_k),
+//
+// or the posterior mean Σ_k γ_k x̂_k (Zoran and Weiss 2011). Overlapping estimates are averaged.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace convgmm::restore {
+
+using Shape = std::vector<std::size_t>;
+
+// Where patches are taken: one in every cell of `stride` values a side, moved within it by a number that depends on
+// `seed` and the cell; the first and last of every axis stand at the image's ends, so that every value is covered.
+struct Grid {
+  Shape image, patch;
+  std::size_t stride;
+  std::uint64_t seed;
+};
+
+// Throws an exception that says what is wrong: axes that differ or are empty, an image smaller than a patch, or strides
+// that leave values uncovered.
+void check(const Grid& grid);
+
+// In how many tiles the patches are worked on; a function of the grid alone.
+std::size_t tile_count(const Grid& grid);
+
+// A mixture whose covariances are diagonal in one basis, with coordinates in groups of equal variance.
+struct Diagonal {
+  std::size_t n_components, n_values, n_coordinates, n_groups;  // K, n, E, D
+  const double* axes;                                           // (n, E) orthonormal columns
+  const std::int64_t* group;                                    // (E,) below D
+  const double* variances;                                      // (K, D), not negative
+  const double* log_weights;                                    // (K,)
+};
+
+// A mixture with full covariances in coordinates (y − centre) · axes.
+struct Rotated {
+  std::size_t n_components, n_values, n_coordinates;  // K, n, E
+  const double* centre;                               // (n,)
+  const double* axes;                                 // (n, E) orthonormal columns
+  const double* means;                                // (K, E)
+  const double* covariances;                          // (K, E, E)
+  const double* log_weights;                          // (K,)
+};
+
+struct Options {
+  bool remove_mean;  // is a patch's mean taken away before, and added to its estimate?
+  bool average;      // the posterior mean, or the likeliest component's estimate
+  int n_threads;
+};
+
+// Adds the estimates of the patches in the tiles [first, last) to `sums`, and their number at each value to `counts`;
+// both are of the image's shape.
+template <class T, class Mixture>
+void add_estimates(const T* noisy, const Grid& grid, const Mixture& mixture, double noise_variance,
+                   const Options& options, std::size_t first, std::size_t last, T* sums, T* counts);
+
+// The estimates of n patches (n, n_values), into as many, and each one's likeliest component (n,).
+template <class T, class Mixture>
+void estimate(const T* noisy, std::size_t n, const Mixture& mixture, double noise_variance, const Options& options,
+              T* out, std::int32_t* components);
+
+}  // namespace convgmm::restore

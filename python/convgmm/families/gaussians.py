@@ -1,0 +1,185 @@
+"""Plain Gaussians in the two forms that the core restores patches with, as families hand them out.
+
+Both estimate the signal x in patches y = x + noise of variance v:
+
+    x̂_k = μ_k + C_k (C_k + v I)⁻¹ (y − μ_k),    k the component with the largest π_k N(y; μ_k, C_k + v I),
+
+or the posterior mean Σ_k γ_k x̂_k.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussians:
+    """A mixture of Gaussians that patches can be restored with.
+
+    Attributes
+    ----------
+    log_weights : ndarray of shape (K,)
+        log π_k.
+    removes_mean : bool
+        Whether a patch's mean is no part of the model: it is taken away before, and given back.
+    """
+
+    log_weights: NDArray[np.float64]
+    removes_mean: bool
+
+    #: Does the order of a sample's values not matter, so that samples may be patches that were flattened?
+    may_be_flattened: ClassVar[bool]
+    #: The core's functions for this form.
+    _estimate: ClassVar[Callable[..., tuple[Any, NDArray[np.int32]]]]
+    _add_estimates: ClassVar[Callable[..., None]]
+
+    def _parts(self) -> tuple[NDArray[Any], ...]:
+        raise NotImplementedError
+
+    def estimate(
+        self, patches: Floats, noise_var: float, *, average: bool = False, n_threads: int = 0
+    ) -> tuple[Floats, NDArray[np.int32]]:
+        """Return the estimates of flattened patches (n, n_values), and each one's likeliest component (n,)."""
+        options = noise_var, self.removes_mean, average, n_threads
+        return type(self)._estimate(patches, *options, *self._parts(), self.log_weights)
+
+    def add_estimates(
+        self,
+        noisy: Floats,
+        sums: Floats,
+        counts: Floats,
+        patch: tuple[int, ...],
+        stride: int,
+        seed: int,
+        tiles: tuple[int, int],
+        noise_var: float,
+        *,
+        average: bool,
+        n_threads: int,
+    ) -> None:
+        """Add the estimates of the patches in some tiles of an image, and how many there are at each value."""
+        options = (*tiles, noise_var, self.removes_mean, average, n_threads)
+        parts = *self._parts(), self.log_weights
+        type(self)._add_estimates(noisy, sums, counts, patch, stride, seed, *options, *parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal(Gaussians):
+    """Zero-mean Gaussians that are diagonal in one orthonormal basis.
+
+    Attributes
+    ----------
+    axes : ndarray of shape (n_values, E)
+        The basis, as columns.
+    group : ndarray of shape (E,), int64
+        Which variance each coordinate has.
+    variances : ndarray of shape (K, D)
+        The variances.
+    """
+
+    axes: NDArray[np.float64]
+    group: NDArray[np.int64]
+    variances: NDArray[np.float64]
+
+    may_be_flattened: ClassVar[bool] = False
+    _estimate = staticmethod(_core.restore_diagonal)
+    _add_estimates = staticmethod(_core.restore_add_diagonal)
+
+    def _parts(self) -> tuple[NDArray[Any], ...]:
+        return self.axes, self.group, self.variances
+
+
+@dataclass(frozen=True, eq=False)
+class Rotated(Gaussians):
+    """Gaussians with full covariances, in the coordinates (y − centre) · axes.
+
+    Attributes
+    ----------
+    centre : ndarray of shape (n_values,)
+        Origin of the coordinates.
+    axes : ndarray of shape (n_values, E)
+        Orthonormal columns.
+    means : ndarray of shape (K, E)
+        In these coordinates.
+    covariances : ndarray of shape (K, E, E)
+        In these coordinates.
+    """
+
+    centre: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    means: NDArray[np.float64]
+    covariances: NDArray[np.float64]
+
+    may_be_flattened: ClassVar[bool] = True
+    _estimate = staticmethod(_core.restore_rotated)
+    _add_estimates = staticmethod(_core.restore_add_rotated)
+
+    def _parts(self) -> tuple[NDArray[Any], ...]:
+        return self.centre, self.axes, self.means, self.covariances
+
+
+def average_of_patches(
+    gaussians: Gaussians,
+    noisy: Floats,
+    patch: tuple[int, ...],
+    noise_var: float,
+    *,
+    average: bool = False,
+    stride: int = 1,
+    seed: int = 0,
+    n_threads: int = 0,
+    progress: Iterable[tuple[int, int]] | None = None,
+) -> Floats:
+    """Return the mean, at every value of an image, of the estimates of all patches that hold it.
+
+    Parameters
+    ----------
+    gaussians : Gaussians
+        The mixture.
+    noisy : ndarray, float32 or float64
+        The image, C-contiguous.
+    patch : tuple of int
+        Shape of a patch.
+    noise_var : float
+        Variance of the noise.
+    average : bool, default=False
+        The posterior mean instead of the likeliest component's estimate.
+    stride : int, default=1
+        One patch in every cell of so many values a side, at most half a patch.
+    seed : int, default=0
+        Of the places of patches in their cells.
+    n_threads : int, default=0
+        Threads; 0: what OpenMP would use.
+    progress : iterable of (first, last), default=None
+        Tiles worked on together, as `tile_ranges` gives them.
+
+    Returns
+    -------
+    mean : ndarray
+        Of the image's shape and dtype.
+    """
+    sums, counts = np.zeros_like(noisy), np.zeros_like(noisy)
+    for tiles in progress or tile_ranges(noisy.shape, patch, stride):
+        gaussians.add_estimates(
+            noisy, sums, counts, patch, stride, seed, tiles, noise_var, average=average, n_threads=n_threads
+        )
+    sums /= counts
+    return sums
+
+
+#: Tiles that one call of the core works on: beyond, it would be seconds between two looks at a progress bar.
+_TILES = 512
+
+
+def tile_ranges(image: tuple[int, ...], patch: tuple[int, ...], stride: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of tiles; they depend on the shapes alone."""
+    n = _core.restore_tile_count(image, patch, stride)
+    for first in range(0, n, _TILES):
+        yield first, min(first + _TILES, n)

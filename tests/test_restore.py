@@ -1,0 +1,252 @@
+"""Restoration beside a slow float64 counterpart, for any threads, dtypes and operators."""
+
+import numpy as np
+import pytest
+
+import oracle
+from convgmm import ConvGMM, FullGMM, TorusGMM, restore
+from convgmm.families.gaussians import average_of_patches
+
+SIGMA = 0.1
+
+
+def scene(shape=(31, 37), seed=0):
+    """Return an image with flat parts, edges and texture, from 0 to 1."""
+    grid = np.meshgrid(*(np.linspace(0, 1, size) for size in shape), indexing="ij")
+    wave = np.sin(40 * grid[-1] + 20 * grid[0]) * (grid[0] > 0.5)
+    return 0.5 + 0.3 * np.sign(sum(grid) - len(shape) / 2) + 0.15 * wave
+
+
+def noisy(shape=(31, 37), sigma=SIGMA, seed=1):
+    return scene(shape) + sigma * np.random.default_rng(seed).standard_normal(shape)
+
+
+def patches(patch, remove_mean, n=600):
+    image = scene(tuple(6 * size for size in patch)) + 0.02 * np.random.default_rng(2).standard_normal(
+        tuple(6 * size for size in patch)
+    )
+    views = np.lib.stride_tricks.sliding_window_view(image, patch).reshape(-1, *patch)
+    chosen = views[np.random.default_rng(3).integers(0, len(views), n)]
+    return chosen - chosen.mean(axis=tuple(range(1, chosen.ndim)), keepdims=True) if remove_mean else chosen
+
+
+def conv(patch=(5, 6), remove_mean=True, basis="fourier"):
+    return ConvGMM(4, basis=basis, remove_mean=remove_mean, tol=0.5, random_state=0).fit(patches(patch, remove_mean))
+
+
+def full(patch=(6, 6), remove_mean=True, means="zero"):
+    return FullGMM(3, means=means, reg_covar=1e-5, tol=0.5, random_state=0).fit(patches(patch, remove_mean))
+
+
+def torus(patch=(6, 6), remove_mean=True):
+    model = TorusGMM(4, torus_shape=(9, 9), remove_mean=remove_mean, tol=0.5, random_state=0)
+    return model.fit(patches(patch, remove_mean))
+
+
+def mixture_of(model):
+    """Return weights, means and covariances of flattened patches in the oracle's form."""
+    if hasattr(model, "means_"):
+        return model.weights_, model.means_, model.covariances_
+    if hasattr(model, "covariances_"):
+        covariances = model.covariances_
+    elif model.basis == "fourier":
+        covariances = oracle.circulant(model.spectra_)
+    else:
+        covariances = oracle.reflected(model.spectra_)
+    return model.weights_, np.zeros(covariances.shape[:2]), covariances
+
+
+CASES = {
+    "spectra": (conv, {}, (31, 37)),
+    "spectra with means": (conv, {"remove_mean": False}, (31, 37)),
+    "spectra of signals": (conv, {"patch": (12,)}, (300,)),
+    "spectra of volumes": (conv, {"patch": (4, 3, 4)}, (9, 11, 10)),
+    "cosines": (conv, {"basis": "dct"}, (31, 37)),
+    "cosines with means": (conv, {"basis": "dct", "remove_mean": False}, (31, 37)),
+    "windows of a torus": (torus, {}, (31, 37)),
+    "zero means": (full, {}, (31, 37)),
+    "free means": (full, {"remove_mean": False, "means": "free"}, (31, 37)),
+    "few features": (full, {"patch": (4, 4), "remove_mean": False}, (31, 37)),
+}
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_the_average_of_all_patches_is_that_of_the_oracle(case, average):
+    make, options, shape = CASES[case]
+    model = make(**options)
+    removed = options.get("remove_mean", True)
+    assert model.model_.gaussians().removes_mean == removed
+    y = noisy(shape)
+    expected = oracle.denoised_image(
+        y, model.model_.shape, removed, *mixture_of(model), noise_var=SIGMA**2, average=average
+    )
+    exact = average_of_patches(model.model_.gaussians(), y, model.model_.shape, SIGMA**2, average=average)
+    np.testing.assert_allclose(exact, expected, atol=1e-7)
+    restored = restore.denoise(y.astype(np.float32), SIGMA, model, average=average)
+    assert restored.dtype == np.float32
+    np.testing.assert_allclose(restored, expected, atol=1e-4)
+    assert np.std(expected - scene(shape)) < 0.9 * SIGMA
+
+
+@pytest.mark.parametrize("make", [conv, full])
+def test_posterior_means_and_components_are_those_of_the_oracle(make):
+    model = make()
+    X = patches(model.model_.shape, True, 300)
+    X = X + SIGMA * np.random.default_rng(4).standard_normal(X.shape)
+    flat = X.reshape(len(X), -1)
+    mean = flat.mean(axis=1, keepdims=True)
+    expected, best = oracle.denoised_patches(flat - mean, *mixture_of(model), SIGMA**2, average=True)
+    found = model.posterior_mean(X, SIGMA**2)
+    np.testing.assert_allclose(found.reshape(len(X), -1), expected + mean, atol=1e-7)
+    np.testing.assert_array_equal(model.map_component(X, SIGMA**2), best)
+    assert len(np.unique(best)) > 1
+    assert model.posterior_mean(X.astype(np.float32), SIGMA**2).dtype == np.float32
+    with pytest.raises(ValueError, match="noise_var must be positive"):
+        model.posterior_mean(X, 0)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("make", [conv, full])
+def test_images_of_many_tiles_do_not_depend_on_threads(make, stride):
+    model = make()
+    y = noisy((150, 333)).astype(np.float32)
+    one = restore.denoise(y, SIGMA, model, stride=stride, seed=3, n_threads=1)
+    two = restore.denoise(y, SIGMA, model, stride=stride, seed=3, n_threads=2)
+    np.testing.assert_array_equal(one, two)
+    assert np.isfinite(one).all()
+    if stride == 1:  # beside the patches estimated as samples, and added up here
+        patch = model.model_.shape
+        views = np.lib.stride_tricks.sliding_window_view(y, patch)
+        estimates = (
+            model.model_.gaussians()
+            .estimate(np.ascontiguousarray(views).reshape(-1, 36 if make is full else 30), SIGMA**2)[0]
+            .reshape(views.shape)
+        )
+        total, count = np.zeros(y.shape), np.zeros(y.shape)
+        for i, j in np.ndindex(*patch):
+            rows, columns = slice(i, i + views.shape[0]), slice(j, j + views.shape[1])
+            total[rows, columns] += estimates[:, :, i, j]
+            count[rows, columns] += 1
+        np.testing.assert_allclose(one, total / count, atol=1e-5)
+    else:
+        other = restore.denoise(y, SIGMA, model, stride=stride, seed=4)
+        assert not np.array_equal(one, other)
+        assert np.std(one - other) < 0.5 * SIGMA
+
+
+def test_dtypes_colours_and_alpha_are_kept():
+    model = conv()
+    clean = np.stack([scene(), 0.9 * scene(), 1 - scene()], axis=-1)
+    y = clean + SIGMA * np.random.default_rng(5).standard_normal(clean.shape)
+    as_float = restore.denoise(y, SIGMA, model)
+    assert as_float.dtype == np.float64
+    assert np.std(as_float - clean) < 0.7 * SIGMA
+    for dtype in (np.uint8, np.uint16):
+        white = np.iinfo(dtype).max
+        pixels = np.clip(np.rint(y * white), 0, white).astype(dtype)
+        alpha = np.arange(pixels[..., :1].size).reshape(*pixels.shape[:2], 1).astype(dtype)
+        restored = restore.denoise(np.concatenate([pixels, alpha], axis=-1), SIGMA * white, model)
+        assert restored.dtype == dtype
+        np.testing.assert_array_equal(restored[..., 3:], alpha)
+        np.testing.assert_allclose(
+            restored[..., :3] / white,
+            restore.denoise(pixels / white, SIGMA, model).clip(0, 1),
+            atol=0.51 / white + 1e-5,
+        )
+        grey = restore.denoise(np.concatenate([pixels[..., :1], alpha], axis=-1), SIGMA * white, model)
+        np.testing.assert_array_equal(grey[..., 0], restore.denoise(pixels[..., 0], SIGMA * white, model))
+    np.testing.assert_array_equal(restore.denoise(pixels, 0, model), pixels)
+
+
+def test_sigma_is_estimated():
+    for shape in ((200,), (128, 96), (20, 30, 25)):
+        found = restore.estimate_sigma(noisy(shape, 0.05))
+        assert found == pytest.approx(0.05, rel=0.25)
+    y = noisy((64, 64))
+    model = conv()
+    np.testing.assert_array_equal(
+        restore.denoise(y, None, model), restore.denoise(y, restore.estimate_sigma(y.astype(np.float32)), model)
+    )
+
+
+def test_splitting_is_that_of_its_formula():
+    model, y = full(), noisy()
+    betas = (1, 4, 16)
+    x = y
+    for beta in betas:
+        z = oracle.denoised_image(x, (6, 6), True, *mixture_of(model), noise_var=SIGMA**2 / beta, average=False)
+        x = (y + beta * z) / (1 + beta)
+    np.testing.assert_allclose(restore.denoise(y, SIGMA, model, betas=betas), x, atol=1e-4)
+    general = restore.restore(y, lambda x: x, lambda y: y, SIGMA, betas, model)
+    np.testing.assert_allclose(general, x, atol=1e-4)
+
+
+def test_missing_values_are_filled_and_known_ones_kept():
+    model, image = full(), scene((48, 48))
+    missing = np.random.default_rng(6).random(image.shape) < 0.3
+    damaged = np.where(missing, np.nan, image)
+    restored = restore.inpaint(damaged, missing, model)
+    np.testing.assert_array_equal(restored[~missing], image[~missing])
+    nearest = restore._filled(np.where(missing, 0, image).astype(np.float32), missing)
+    error = np.sqrt(np.mean((restored - image)[missing] ** 2))
+    assert error < 0.6 * np.sqrt(np.mean((nearest - image)[missing] ** 2))
+    pixels = np.stack([np.rint(255 * image).astype(np.uint8)] * 4, axis=-1)
+    whole = restore.inpaint(pixels, missing, model)
+    np.testing.assert_array_equal(whole[~missing], pixels[~missing])
+    np.testing.assert_array_equal(whole[..., 3], pixels[..., 3])
+
+
+def test_blur_is_undone():
+    from scipy.signal import fftconvolve
+
+    model, sharp = full(), scene((60, 60))
+    kernel = np.ones((5, 4)) / 20
+    blurred = fftconvolve(sharp, kernel, mode="valid")
+    y = blurred + 0.002 * np.random.default_rng(7).standard_normal(blurred.shape)
+    restored = restore.deblur(y, kernel, 0.002, model)
+    assert restored.shape == y.shape
+    inside = sharp[2:-2, 2:-1]  # the centre of 4 values is the second: an output's place is one before its middle
+    errors = {shift: np.std(restored - sharp[2 : 2 + y.shape[0], shift : shift + y.shape[1]]) for shift in range(4)}
+    assert min(errors, key=errors.get) == 2
+    assert errors[2] < 0.6 * np.std(y - inside)
+
+
+BAD = {
+    "NaN": (lambda m: restore.denoise(np.full((9, 9), np.nan), 0.1, m), "NaN"),
+    "negative sigma": (lambda m: restore.denoise(scene(), -1, m), "sigma must be"),
+    "no numbers": (lambda m: restore.denoise(scene() > 0, 0.1, m), "dtype bool"),
+    "small": (lambda m: restore.denoise(scene((4, 9)), 0.1, m), "smaller than a patch"),
+    "axes": (lambda m: restore.denoise(np.ones((9, 9, 5)), 0.1, m), "palette"),
+    "stride": (lambda m: restore.denoise(scene(), 0.1, m, stride=4), "stride must be at most 3"),
+    "no stride": (lambda m: restore.denoise(scene(), 0.1, m, stride=0), "stride must be a positive"),
+    "betas": (lambda m: restore.denoise(scene(), 0.1, m, betas=[1, -1]), "betas must be positive"),
+    "range": (lambda m: restore.denoise(scene(), 0.1, m, data_range=0), "data_range must be positive"),
+    "mask": (lambda m: restore.inpaint(scene(), np.zeros((3, 3), dtype=bool), m), "mask has shape"),
+    "mask of numbers": (lambda m: restore.inpaint(scene(), np.zeros((31, 37)), m), "boolean"),
+    "nothing": (lambda m: restore.inpaint(scene(), np.ones((31, 37), dtype=bool), m), "nothing is known"),
+    "large kernel": (lambda m: restore.deblur(scene(), np.ones((40, 3)), 0.1, m), "kernel has shape"),
+    "empty kernel": (lambda m: restore.deblur(scene(), np.zeros((3, 3)), 0.1, m), "not all 0"),
+    "no noise": (lambda m: restore.deblur(scene(), np.ones((3, 3)), 0.0, m), "sigma must be positive"),
+    "measured": (lambda m: restore.restore([[np.inf]], np.asarray, np.asarray, 0.1, model=m), "infinite"),
+    "pixel": (lambda m: restore.estimate_sigma(np.ones((1, 5))), "too small"),
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return full()
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused(case, model):
+    call, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        call(model)
+
+
+def test_what_is_no_mixture_is_refused():
+    with pytest.raises(TypeError, match="fitted mixture"):
+        restore.denoise(scene(), 0.1, 3)
+    with pytest.raises(FileNotFoundError):
+        restore.denoise(scene(), 0.1, "nowhere.npz")
