@@ -213,6 +213,8 @@ def mutual_information_counts(joint, label, exponent, smoothing):
     target = np.zeros_like(density)
     target[rows, label] = 1
     return value, (1 + smoothing) * target - np.exp(log_posterior)
+
+
 def denoised_patches(
     patches: Array, weights: Array, means: Array, covariances: Array, noise_var: float, *, average: bool
 ) -> tuple[Array, NDArray]:

@@ -178,7 +178,7 @@ def test_splitting_is_that_of_its_formula():
         z = oracle.denoised_image(x, (6, 6), True, *mixture_of(model), noise_var=SIGMA**2 / beta, average=False)
         x = (y + beta * z) / (1 + beta)
     np.testing.assert_allclose(restore.denoise(y, SIGMA, model, betas=betas), x, atol=1e-4)
-    general = restore.restore(y, lambda x: x, lambda y: y, SIGMA, betas, model)
+    general = restore.restore(y, lambda x: x, lambda y: y, SIGMA, np.array(betas) / SIGMA**2, model)
     np.testing.assert_allclose(general, x, atol=1e-4)
 
 

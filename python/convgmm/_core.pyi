@@ -112,6 +112,7 @@ def torus_maximize(
     n_steps: int,
     n_threads: int,
 ) -> _Float64: ...
+
 # bind_restore
 def restore_add_diagonal(
     noisy: _Floats,

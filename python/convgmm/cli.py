@@ -1,13 +1,20 @@
-"""The command line: ``convgmm demo``, ``convgmm reproduce``, ``convgmm info``."""
+"""The command line: demonstrations, experiments, and what a mixture does to pictures."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from . import restore, texture
 from .configuration import show_config
-from .experiments import RECIPES, compare, demo, repeat, reproduce, write_report
+from .datasets import extract_patches
+from .experiments import RECIPES, compare, demo, repeat, reproduce, train_prior, write_report
+from .files import writable_folder
+from .picture_file import check_writable, read_grey, read_picture, write_picture
+from .torus import TorusGMM
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,9 +29,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "names",
         nargs="+",
-        choices=["all", *RECIPES],
+        choices=["all", "prior", *RECIPES],
         metavar="NAME",
-        help=f"{', '.join(RECIPES)}, or all: the published ones, and a report",
+        help=f"{', '.join(RECIPES)}, or all: the published ones, and a report; or prior: what photographs are restored "
+        "with",
     )
     command.add_argument(
         "--only", nargs="+", choices=list(RECIPES), metavar="NAME", help="with all: only these experiments"
@@ -46,8 +54,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--seed", type=_seed, default=0, metavar="N", help="source of all chance (%(default)s)")
 
+    _add_picture_commands(commands)
     commands.add_parser("info", help="show versions, compiler, instruction set, FFTW and threads")
     return parser
+
+
+def _add_picture_commands(commands: Any) -> None:
+    model = {"metavar": "FILE", "help": "a saved mixture of patches (default: the one that comes with the package)"}
+
+    command = commands.add_parser("denoise", help="take white noise out of a picture")
+    command.add_argument("input", metavar="IN")
+    command.add_argument("output", metavar="OUT")
+    command.add_argument(
+        "--sigma", type=float, metavar="S", help="the noise's deviation in grey levels of the file (default: estimated)"
+    )
+    command.add_argument("--model", **model)
+
+    command = commands.add_parser("inpaint", help="fill in what a mask marks as missing")
+    command.add_argument("input", metavar="IN")
+    command.add_argument("mask", metavar="MASK", help="a picture of the same size, not black where IN is missing")
+    command.add_argument("output", metavar="OUT")
+    command.add_argument("--model", **model)
+
+    command = commands.add_parser("texture", help="make a texture of any size from a picture of one")
+    command.add_argument("input", metavar="IN")
+    command.add_argument("output", metavar="OUT")
+    command.add_argument("--size", type=_count, nargs=2, default=(512, 512), metavar=("HEIGHT", "WIDTH"))
+    command.add_argument("--periodic", action="store_true", help="make it tile")
+    command.add_argument("--contours", action="store_true", help="by a mixture of patches: slower, with contours")
+    command.add_argument("--seed", type=_seed, default=0, metavar="N", help="source of all chance (%(default)s)")
+
+    command = commands.add_parser("fit", help="train a mixture of patches on a folder of pictures")
+    command.add_argument("folder", metavar="DIR")
+    command.add_argument("--out", required=True, metavar="FILE", help="the model, to be given as --model FILE")
+    command.add_argument("--components", type=_count, default=100, metavar="K", help="how many (%(default)s)")
+    command.add_argument("--side", type=_count, default=8, metavar="P", help="pixels a side of a patch (%(default)s)")
+    command.add_argument("--patches", type=_count, default=200_000, metavar="N", help="how many (%(default)s)")
+    command.add_argument("--seed", type=_seed, default=0, metavar="N", help="source of all chance (%(default)s)")
 
 
 def _seed(text: str) -> int:
@@ -92,6 +135,13 @@ def _reproduce(options: argparse.Namespace) -> None:
     names = (options.only or [name for name in RECIPES if not RECIPES[name].beyond]) if everything else options.names
     on_digits = []
     for name in names:
+        if name == "prior":
+            metrics = train_prior(out, data_dir=options.data_dir, seed=options.seed)
+            print(
+                f"{metrics['title']}\n  {metrics['log_likelihood']:.2f} nats, {metrics['seconds']:.0f} s; "
+                f"{metrics['bytes']:,} bytes in {(out / 'prior' / 'prior.npz').resolve()}"
+            )
+            continue
         metrics = reproduce(name, out, data_dir=options.data_dir, seed=options.seed, resume=everything)
         _report(metrics, out / name)
         if "purity" in metrics:
@@ -107,16 +157,66 @@ def _reproduce(options: argparse.Namespace) -> None:
         print(f"\nthe report is {write_report(out, repeats).resolve()}")
 
 
+def _demo(options: argparse.Namespace) -> None:
+    _report(demo(options.out, seed=options.seed), Path(options.out))
+
+
+def _denoise(options: argparse.Namespace) -> None:
+    check_writable(options.output)
+    image = read_picture(options.input)
+    write_picture(options.output, restore.denoise(image, options.sigma, options.model, progress=sys.stderr.isatty()))
+
+
+def _inpaint(options: argparse.Namespace) -> None:
+    check_writable(options.output)
+    mask = read_picture(options.mask)
+    missing = mask > 0 if mask.ndim == 2 else (mask[..., : 3 if mask.shape[-1] > 2 else 1] > 0).any(axis=-1)
+    image = read_picture(options.input)
+    write_picture(options.output, restore.inpaint(image, missing, options.model, progress=sys.stderr.isatty()))
+
+
+def _texture(options: argparse.Namespace) -> None:
+    check_writable(options.output)
+    image = read_picture(options.input)
+    learnt = texture.from_image(image, contours=options.contours)
+    drawn = learnt.synthesize(tuple(options.size), periodic=options.periodic, random_state=options.seed)
+    values = drawn[..., 0] if drawn.shape[-1] == 1 else drawn
+    write_picture(options.output, values.round().clip(0, np.iinfo(image.dtype).max).astype(image.dtype))
+
+
+def _fit(options: argparse.Namespace) -> None:
+    target = Path(options.out)
+    writable_folder(target.parent)
+    images = []
+    for path in sorted(Path(options.folder).iterdir()):
+        if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}:
+            images.append(read_grey(path))
+    if not images:
+        raise ValueError(f"{options.folder} holds no pictures.")
+    patches = extract_patches(
+        images, (options.side, options.side), options.patches, min_std=0.004, random_state=options.seed
+    )
+    model = TorusGMM(options.components, tol=0.01, max_iter=50, random_state=options.seed, verbose=True)
+    model.fit(patches).save(target)
+    print(f"{model.n_components_} components, {model.lower_bound_:.2f} nats a patch, in {target.resolve()}")
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "demo": _demo,
+    "reproduce": _reproduce,
+    "denoise": _denoise,
+    "inpaint": _inpaint,
+    "texture": _texture,
+    "fit": _fit,
+    "info": lambda options: show_config(),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 1 after an error, 130 after an interrupt."""
     options = _parser().parse_args(arguments)
     try:
-        if options.command == "info":
-            show_config()
-        elif options.command == "demo":
-            _report(demo(options.out, seed=options.seed), Path(options.out))
-        else:
-            _reproduce(options)
+        _COMMANDS[options.command](options)
     except KeyboardInterrupt:
         print("convgmm: interrupted", file=sys.stderr)
         return 130

@@ -15,7 +15,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.special import softmax
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
@@ -138,7 +138,7 @@ class Kept(BaseEstimator):  # type: ignore[misc]
         others = {name: value for name, value in vars(self).items() if not is_fitted_attribute(name)}
         self.__dict__ = others | attributes
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, dtype: DTypeLike = np.float64) -> None:
         """Write the fitted estimator into a file, exactly of this name.
 
         The file is an .npz archive without pickled objects, with a header (format version, class, parameters) and a
@@ -149,6 +149,9 @@ class Kept(BaseEstimator):  # type: ignore[misc]
         ----------
         path : path
             Where.
+        dtype : {float64, float32}, default=float64
+            In which the arrays are kept. float32 is half as large, and what is loaded then answers as the saved one
+            rounded to it.
 
         Raises
         ------
@@ -160,7 +163,9 @@ class Kept(BaseEstimator):  # type: ignore[misc]
             If a parameter cannot be written without pickle; names it.
         """
         check_is_fitted(self)
-        model_file.save(self, path)
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be float64 or float32, got {dtype!r}.")
+        model_file.save(self, path, dtype)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

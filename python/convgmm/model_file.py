@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .files import write_atomically
 
@@ -27,10 +27,11 @@ FORMAT = 1
 Arrays = dict[str, NDArray[Any]]
 
 
-def save(estimator: "Kept", path: str | os.PathLike[str]) -> None:
+def save(estimator: "Kept", path: str | os.PathLike[str], dtype: DTypeLike = np.float64) -> None:
     """Write a fitted estimator; parameters and errors as in `Kept.save`."""
     arrays: Arrays = {}
     header = {"format": FORMAT, "convgmm": version("convgmm"), **describe(estimator, arrays, "")}
+    arrays = {name: array.astype(dtype) if array.dtype == np.float64 else array for name, array in arrays.items()}
     encoded = json.dumps(header).encode()
     buffer = io.BytesIO()
     np.savez(
@@ -62,7 +63,8 @@ def load(path: str | os.PathLike[str], expected: "type[Kept]") -> "Kept":
         raise ValueError(f"{os.fspath(path)} is damaged: its content does not have the SHA-256 sum that it was given.")
     if header["class"] not in dict(_classes(expected)):
         raise ValueError(f"{os.fspath(path)} holds a {header['class']}, not a {expected.__name__}.")
-    return restore(header, arrays, "")
+    single = (name for name, array in arrays.items() if array.dtype == np.float32)
+    return restore(header, arrays | {name: arrays[name].astype(np.float64) for name in single}, "")
 
 
 def describe(estimator: "Kept", arrays: Arrays, prefix: str) -> dict[str, Any]:

@@ -27,10 +27,12 @@ from .picture import Picture, Plane
 
 __all__ = ["deblur", "denoise", "estimate_sigma", "inpaint", "restore"]
 
-#: Penalties of the splitting, in units of 1/σ² (Zoran and Weiss 2011).
+#: Penalties of the splitting for noise alone, in units of 1/σ² (Zoran and Weiss 2011).
 BETAS = (1.0, 4.0, 8.0, 16.0, 32.0)
-#: Penalties where there is no noise, in units of 1/white². Chosen on 10 photographs of BSDS500 `test`, 2026-11.
-_NOISELESS_BETAS = tuple(float(beta) for beta in np.repeat(np.geomspace(50, 20000, 8), 2))
+#: Penalties where more than noise is to be undone, in units of 1/white²: patches first in noise of 0.14, last of 0.018.
+_BETAS = tuple(50.0 * 2**power for power in range(7))
+#: The same for missing values, each twice.
+_FILLING_BETAS = tuple(float(beta) for beta in np.repeat(np.geomspace(50, 20000, 8), 2))
 
 Operator = Callable[[NDArray[np.float32]], NDArray[Any]]
 
@@ -160,7 +162,7 @@ def inpaint(
         data_range,
     )
     noise = _checked_sigma(sigma) * picture.scale
-    schedule = _checked_betas(_NOISELESS_BETAS if betas is None else betas)
+    schedule = _checked_betas(_FILLING_BETAS if betas is None else betas)
 
     def fill(y: Plane) -> Plane:
         def solve(z: Plane, beta: float) -> Plane:
@@ -182,7 +184,7 @@ def deblur(
     sigma: float,
     model: Any = None,
     *,
-    betas: Sequence[float] = BETAS,
+    betas: Sequence[float] = _BETAS,
     average: bool = False,
     stride: int = 1,
     data_range: float | None = None,
@@ -205,7 +207,7 @@ def deblur(
     model : ConvGMM, FullGMM, Model or path, default=None
         As in `denoise`.
     betas : sequence of float
-        Rising penalties, in units of 1/σ².
+        Rising penalties of half-quadratic splitting, in units of 1/white².
     average, stride, data_range, seed, n_threads, progress
         As in `denoise`.
 
@@ -255,7 +257,7 @@ def restore(
     operator: Operator,
     adjoint: Operator,
     sigma: float,
-    betas: Sequence[float] = BETAS,
+    betas: Sequence[float] = _BETAS,
     model: Any = None,
     *,
     start: ArrayLike | None = None,
@@ -276,7 +278,7 @@ def restore(
     sigma : float
         Standard deviation of the noise in y.
     betas : sequence of float
-        Rising penalties of half-quadratic splitting, in units of 1/σ².
+        Rising penalties of half-quadratic splitting, in units of 1/white².
     model : ConvGMM, FullGMM, Model or path, default=None
         As in `denoise`.
     start : array-like, default=None
@@ -423,13 +425,12 @@ class Prior:
         if not sigma > 0:
             raise ValueError("sigma must be positive: it weighs what was measured against the patches.")
         back = adjoint(y)
-        relative = _checked_betas(betas)
 
         def least_squares(z: Plane, beta: float) -> Plane:
             b = np.float32(beta * sigma**2)
             return _conjugate_gradients(lambda x: adjoint(operator(x)) + b * x, back + b * z, z)
 
-        return self.split(start, relative / sigma**2, least_squares)
+        return self.split(start, _checked_betas(betas), least_squares)
 
 
 def _load(path: str | os.PathLike[str]) -> Any:

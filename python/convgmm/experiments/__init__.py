@@ -1,7 +1,8 @@
 """The published experiments, each a short recipe."""
 
+from ._prior import train_prior
 from ._recipes import RECIPES
 from ._report import compare, write_report
 from ._run import demo, repeat, reproduce
 
-__all__ = ["RECIPES", "compare", "demo", "repeat", "reproduce", "write_report"]
+__all__ = ["RECIPES", "compare", "demo", "repeat", "reproduce", "train_prior", "write_report"]
