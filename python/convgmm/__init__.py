@@ -3,7 +3,7 @@
 import os
 from importlib.metadata import version
 
-from . import datasets, plotting, restore
+from . import datasets, plotting, restore, texture
 from .classifier import MixtureClassifier
 from .configuration import show_config
 from .conv import ConvGMM
@@ -33,6 +33,7 @@ __all__ = [
     "plotting",
     "restore",
     "show_config",
+    "texture",
 ]
 
 

@@ -37,6 +37,8 @@ class Basis(ABC):
 
     #: What a picture of inverse variances shows: of one component, the label of its colours, of all components.
     portrait: ClassVar[tuple[str, str, str]]
+    #: Is a component a stationary field, and its variances a power spectrum?
+    is_stationary: ClassVar[bool]
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -105,6 +107,7 @@ class Fourier(Basis):
         "filter's power spectrum, log$_{10}$",
         "filters, zero frequency in the middle",
     )
+    is_stationary = True
 
     @property
     def multiplicities(self) -> NDArray[np.float64]:
@@ -188,6 +191,7 @@ class DCT(Basis):
         "inverse variance of cosine coefficients, log$_{10}$",
         "inverse variances of cosine coefficients, the constant's at the upper left",
     )
+    is_stationary = False
 
     @property
     def multiplicities(self) -> NDArray[np.float64]:

@@ -32,6 +32,7 @@ from .model import Model, largest_posteriors
 from .problem import Problem
 from .reallocation import Reallocation, reallocated
 from .source import Blocks, InMemory, Rows, is_source
+from .stationary import stationary_field
 
 #: What `transform` can give: per sample, one value for each component.
 OUTPUTS = ("log_density", "standardized", "likelihood", "posterior")
@@ -773,6 +774,49 @@ class Mixture(Fitted):
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
         return model.sample(n_samples, check_random_state(self.random_state))
+
+    def synthesize(
+        self,
+        size: tuple[int, ...],
+        component: int | None = None,
+        *,
+        periodic: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> NDArray[np.float64]:
+        """Draw a stationary field of any size from a component's spectrum.
+
+        It has the component's spectrum and random phases, and so no contours. White noise passes the zero-phase filter
+        of gain √S; between the frequencies of the patch, √S is interpolated.
+
+        Parameters
+        ----------
+        size : tuple of ints
+            Shape of the field, one size for each axis of a patch.
+        component : int, default=None
+            Which; None: one drawn by the weights.
+        periodic : bool, default=False
+            Whether the field tiles; False: it is cut out of a larger one.
+        random_state : int, RandomState or None, default=None
+            Source of the draw; None: the estimator's.
+
+        Returns
+        -------
+        field : ndarray of shape `size`, float64
+            In the unit of the data; without its mean where the model has none.
+
+        Raises
+        ------
+        ValueError
+            If the components are not stationary, or a parameter is out of range.
+        """
+        model = self.model_
+        spectra = model.family.stationary_spectra(model.arrays)
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        if component is None:
+            component = int(rng.choice(model.n_components, p=model.weights / model.weights.sum()))
+        if not 0 <= component < model.n_components:
+            raise ValueError(f"component must be from 0 to {model.n_components - 1}, got {component}.")
+        return stationary_field(spectra[component], size, periodic=periodic, random_state=rng)
 
     def aic(self, X: ArrayLike) -> float:
         """Return Akaike's information criterion, 2 p − 2 log L, for p free parameters; lower is better."""

@@ -16,48 +16,11 @@ from scipy.ndimage import gaussian_filter, zoom
 from sklearn.utils import check_random_state
 
 from .full import FullGMM
+from .stationary import RandomState, checked_size, filtered_noise, stationary_field
 
 __all__ = ["PatchTexture", "SpotNoise", "from_image", "periodic_component", "stationary_field"]
 
 Doubles = NDArray[np.float64]
-RandomState = int | np.random.RandomState | None
-
-
-def stationary_field(
-    spectrum: ArrayLike, size: tuple[int, ...], *, periodic: bool = False, random_state: RandomState = None
-) -> Doubles:
-    """Draw a stationary Gaussian field of any size with the spectrum of a smaller one.
-
-    White noise passes the zero-phase filter of gain √S, whose impulse response is as large as the spectrum is: between
-    the spectrum's frequencies its gain is the trigonometric interpolation of √S.
-
-    Parameters
-    ----------
-    spectrum : array-like of shape (s_1, …, s_d)
-        Variances S of the unitary transform's coefficients, in numpy's FFT order.
-    size : tuple of d ints
-        Shape of the field.
-    periodic : bool, default=False
-        Whether it tiles; False: cut out of a larger one.
-    random_state : int, RandomState or None, default=None
-        Source of the noise.
-
-    Returns
-    -------
-    field : ndarray of shape `size`, float64
-        In the unit of √S.
-
-    Raises
-    ------
-    ValueError
-        If the spectrum is negative or its axes are not those of the size.
-    """
-    variances = np.asarray(spectrum, dtype=np.float64)
-    if not (np.isfinite(variances).all() and (variances >= 0).all() and variances.size):
-        raise ValueError("spectrum must be finite and not negative.")
-    shape = _checked_size(size, variances.ndim)
-    response = np.fft.fftshift(np.fft.ifftn(np.sqrt(variances)).real)
-    return _filtered_noise(response[..., None], shape, periodic, check_random_state(random_state))[..., 0]
 
 
 def periodic_component(image: ArrayLike) -> Doubles:
@@ -118,7 +81,7 @@ class SpotNoise:
         -------
         texture : ndarray of shape (*size, channels), float64
         """
-        shape = _checked_size(size, 2)
+        shape = checked_size(size, 2)
         spot = periodic_component(self.exemplar)
         mean = spot.mean(axis=(0, 1))
         spot = (spot - mean) / np.sqrt(prod(spot.shape[:2]))
@@ -128,7 +91,7 @@ class SpotNoise:
             window /= np.sqrt(np.mean(window**2))
             spot = spot * window[..., None]
         rng = check_random_state(random_state)
-        return np.asarray(_filtered_noise(spot, shape, periodic, rng) + mean)
+        return np.asarray(filtered_noise(spot, shape, periodic, rng) + mean)
 
 
 def from_image(exemplar: ArrayLike, *, contours: bool = False, **options: Any) -> "SpotNoise | PatchTexture":
@@ -217,7 +180,7 @@ class PatchTexture:
 
     def synthesize(self, size: tuple[int, int], *, periodic: bool = False, random_state: RandomState = None) -> Doubles:
         """Draw a texture; parameters and result as in `SpotNoise.synthesize`."""
-        shape, p = _checked_size(size, 2), self.patch_size
+        shape, p = checked_size(size, 2), self.patch_size
         factor = 2 ** (len(self._scales) - 1)
         # Whole coarse pixels, and margins that are cut off where it need not tile.
         margin = 0 if periodic else p * factor
@@ -237,46 +200,6 @@ class PatchTexture:
 
 
 # ---- small parts -----------------------------------------------------------------------------------------------------
-
-
-def _checked_size(size: tuple[int, ...], n_axes: int) -> tuple[int, ...]:
-    shape = tuple(int(s) for s in size)
-    if len(shape) != n_axes or any(s < 1 for s in shape) or shape != tuple(size):
-        raise ValueError(f"size must be {n_axes} positive ints, got {size!r}.")
-    return shape
-
-
-def _filtered_noise(spot: Doubles, shape: tuple[int, ...], periodic: bool, rng: np.random.RandomState) -> Doubles:
-    """Return one white noise convolved with each channel of a spot (*shape of the spot, channels)."""
-    extent = spot.shape[:-1]
-    axes = tuple(range(len(shape)))
-    # A torus that the spot fits on; what is wanted of it is cut out.
-    torus = tuple(max(s, e) if periodic else s + e - 1 for s, e in zip(shape, extent, strict=True))
-    if not periodic:
-        torus = tuple(fft.next_fast_len(s, real=True) for s in torus)
-    elif torus != shape:
-        spot = _folded(spot, shape)
-        torus = shape
-    noise = fft.rfftn(rng.standard_normal(torus))
-    channels = [
-        fft.irfftn(noise * fft.rfftn(spot[..., c], s=torus, axes=axes), s=torus, axes=axes)
-        for c in range(spot.shape[-1])
-    ]
-    # Without wrap-around is what begins where the whole spot lies behind.
-    start = [0 if periodic else e - 1 for e in extent]
-    inside = tuple(slice(a, a + s) for a, s in zip(start, shape, strict=True))
-    return np.stack([channel[inside] for channel in channels], axis=-1)
-
-
-def _folded(spot: Doubles, shape: tuple[int, ...]) -> Doubles:
-    """Return a spot wrapped around a torus that is smaller."""
-    for axis, size in enumerate(shape):
-        missing = -spot.shape[axis] % size
-        padded = np.pad(spot, [(0, missing if a == axis else 0) for a in range(spot.ndim)])
-        if padded.shape[axis] > size:
-            cut = (*padded.shape[:axis], -1, size, *padded.shape[axis + 1 :])
-            spot = padded.reshape(cut).sum(axis=axis)
-    return spot
 
 
 def _window(n: int) -> Doubles:

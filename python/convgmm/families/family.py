@@ -271,6 +271,19 @@ class Family(ABC):
     def gaussians(self, parameters: Any, frame: Any) -> Gaussians:
         """Return the mixture as plain Gaussians, to restore patches with."""
 
+    def stationary_spectra(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return the power spectra of components that are stationary fields, (K, *shape).
+
+        Raises
+        ------
+        ValueError
+            If they are not.
+        """
+        raise ValueError(
+            "these components are not stationary, so no field of another size has their spectra: use ConvGMM with "
+            "basis='fourier', or TorusGMM; for patches of the model's own size, sample."
+        )
+
     # ---- arrays ------------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -325,6 +325,10 @@ class Spectral(Family):
         axes, group = self.basis.axes()
         return Diagonal(log_weights(parameters.weights), self.basis.remove_mean, axes, group, parameters.spectra)
 
+    def stationary_spectra(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return the spectra, if the basis makes them those of fields."""
+        return arrays["spectra"] if self.basis.is_stationary else super().stationary_spectra(arrays)
+
     # ---- arrays ------------------------------------------------------------------------------------------------------
 
     def to_arrays(self, parameters: Spectra, frame: SpectralFrame, n_threads: int) -> dict[str, NDArray[np.float64]]:

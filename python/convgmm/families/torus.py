@@ -303,6 +303,10 @@ class Torus(Family):
         """Return the Gaussians of the windows, along the axes."""
         return self._gaussians.gaussians(parameters.gaussians, frame.coordinates)
 
+    def stationary_spectra(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return the spectra on the torus."""
+        return arrays["spectra"]
+
     # ---- arrays ------------------------------------------------------------------------------------------------------
 
     def to_arrays(self, parameters: TorusSpectra, frame: TorusFrame, n_threads: int) -> dict[str, NDArray[np.float64]]:
