@@ -51,7 +51,7 @@ restore::Grid grid_of(const py::array& image, const restore::Shape& patch, std::
 template <class T, class... Parts>
 void add_estimates(const Array<T>& noisy, Array<T> sums, Array<T> counts, const restore::Shape& patch,
                    std::size_t stride, std::uint64_t seed, std::size_t first, std::size_t last, double noise_variance,
-                   bool remove_mean, bool average, int n_threads, const Parts&... parts) {
+                   bool remove_mean, bool average, double weighting, int n_threads, const Parts&... parts) {
   const auto mixture = checked_mixture(parts...);
   const restore::Grid grid = grid_of(noisy, patch, stride, seed);
   std::size_t values = 1;
@@ -62,7 +62,8 @@ void add_estimates(const Array<T>& noisy, Array<T> sums, Array<T> counts, const 
             "sums and counts: expected the image's shape");
   require(std::isfinite(noise_variance) && noise_variance > 0, "noise_variance: expected a positive value");
   require(first <= last && last <= restore::tile_count(grid), "tiles: beyond the last");
-  const restore::Options options{remove_mean, average, n_threads};
+  require(std::isfinite(weighting) && weighting >= 0, "weighting: expected a value that is not negative");
+  const restore::Options options{remove_mean, average, weighting, n_threads};
   const T* in = noisy.data();
   T* sum = sums.mutable_data();
   T* count = counts.mutable_data();
@@ -75,7 +76,7 @@ py::tuple estimate(const Array<T>& noisy, double noise_variance, bool remove_mea
   const auto mixture = checked_mixture(parts...);
   require(noisy.ndim() == 2 && extent(noisy, 1) == mixture.n_values, "patches: expected (n, values of a patch)");
   require(std::isfinite(noise_variance) && noise_variance > 0, "noise_variance: expected a positive value");
-  const restore::Options options{remove_mean, average, n_threads};
+  const restore::Options options{remove_mean, average, 0, n_threads};
   const std::size_t n = extent(noisy, 0);
   Array<T> out({n, mixture.n_values});
   const T* in = noisy.data();
@@ -91,8 +92,8 @@ void bind_for(py::module_& module, const char* add_name, const char* estimate_na
   using namespace py::literals;
   const auto in_place = [](const char* name) { return py::arg(name).noconvert(); };
   module.def(add_name, &add_estimates<T, Parts...>, in_place("noisy"), in_place("sums"), in_place("counts"), "patch"_a,
-             "stride"_a, "seed"_a, "first"_a, "last"_a, "noise_variance"_a, "remove_mean"_a, "average"_a, "n_threads"_a,
-             names...);
+             "stride"_a, "seed"_a, "first"_a, "last"_a, "noise_variance"_a, "remove_mean"_a, "average"_a, "weighting"_a,
+             "n_threads"_a, names...);
   module.def(estimate_name, &estimate<T, Parts...>, in_place("noisy"), "noise_variance"_a, "remove_mean"_a, "average"_a,
              "n_threads"_a, names...);
 }

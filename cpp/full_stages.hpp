@@ -23,10 +23,10 @@ inline std::vector<std::size_t> whole_tiles(const std::vector<std::size_t>& stag
 }
 
 // Stage sizes from the survival of a few samples, spread over all: the cheapest walk by the arithmetic that it takes.
-// Counts decide, never times, so that results repeat.
+// Counts decide, never times, so that results repeat. `tau` is that of the walk.
 template <class T>
 std::vector<std::size_t> plan_stages(const T* samples, std::size_t n, const PreparedMixture<T>& prepared,
-                                     const std::int32_t* winners) {
+                                     const std::int32_t* winners, T tau) {
   const std::size_t D = prepared.mixture.n_features;
   const std::size_t K = prepared.mixture.n_components;
   // Where a pair costs no more than finding out whether it survives, all are evaluated.
@@ -45,7 +45,7 @@ std::vector<std::size_t> plan_stages(const T* samples, std::size_t n, const Prep
     std::copy_n(samples + from * D, D, pilot.data() + i * D);
     pilot_winners[i] = winners[from];
   }
-  Walker<T> walker(prepared, sizes);
+  Walker<T> walker(prepared, sizes, tau);
   walker.run(pilot.data(), n_pilot, pilot_winners.data());
   // The pairs, beside each sample's first winner, that enter stage s.
   const auto entering = [&](std::size_t s) {
@@ -89,6 +89,12 @@ std::vector<std::size_t> plan_stages(const T* samples, std::size_t n, const Prep
     if (s + 1 == m) break;
   }
   return stages;
+}
+
+template <class T>
+std::vector<std::size_t> plan_stages(const T* samples, std::size_t n, const PreparedMixture<T>& prepared,
+                                     const std::int32_t* winners) {
+  return plan_stages(samples, n, prepared, winners, threshold<T>(prepared.mixture.n_components));
 }
 
 }  // namespace convgmm::full

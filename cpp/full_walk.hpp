@@ -56,17 +56,21 @@ struct PreparedMixture {
 template <class T>
 class Walker {
  public:
-  Walker(const PreparedMixture<T>& prepared, const std::vector<std::size_t>& stages)
+  // Components further below the likeliest than `tau` are dropped: 0 where the likeliest alone is asked for.
+  Walker(const PreparedMixture<T>& prepared, const std::vector<std::size_t>& stages, T tau)
       : prepared_(prepared),
         stages_(stages),
         D_(prepared.mixture.n_features),
         K_(prepared.mixture.n_components),
-        tau_(threshold<T>(K_)),
+        tau_(tau),
         zero_(D_),
         alive_(K_),
         columns_(simd::round_up(stages[0], kLanes) * kTransposed),
         centred_(D_ * kGroup<T>),
         pairs(stages.size()) {}
+
+  Walker(const PreparedMixture<T>& prepared, const std::vector<std::size_t>& stages)
+      : Walker(prepared, stages, threshold<T>(prepared.mixture.n_components)) {}
 
   // Evaluates `count` samples (count, D), and brings their winners up to date.
   void run(const T* samples, std::size_t count, std::int32_t* winners) {

@@ -69,14 +69,16 @@ Assignment assignment_of(const Options& options) {
 template <class T>
 void write_likeliest(const SampleGroup<T>& group, std::size_t n_components, std::size_t count,
                      std::int32_t* components) {
-  std::fill_n(components, count, 0);
-  simd::Vec<T> largest = group.exponential(0);
+  using namespace simd;
+  using Integer = typename IntegerOf<T>::type;
+  Vec<T> largest = group.exponential(0);
+  IntVec<T> likeliest{};
   for (std::size_t k = 1; k < n_components; ++k) {
-    const simd::Vec<T> value = group.exponential(k);
-    for (std::size_t i = 0; i < count; ++i)
-      if (value[i] > largest[i]) components[i] = static_cast<std::int32_t>(k);
-    largest = simd::maximum<T>(largest, value);
+    const IntVec<T> larger = group.exponential(k) > largest;
+    largest = maximum<T>(largest, group.exponential(k));
+    likeliest = larger ? IntVec<T>{} + static_cast<Integer>(k) : likeliest;
   }
+  for (std::size_t i = 0; i < count; ++i) components[i] = static_cast<std::int32_t>(likeliest[i]);
 }
 
 // Wiener filters that are gains in one basis.
@@ -105,15 +107,20 @@ class DiagonalFilter {
         precision_.at(d, k) = static_cast<T>(-0.5 / noisy);
         constants[k] -= 0.5 * multiplicity[d] * std::log(noisy);
       }
+      double trace = 0;
       for (std::size_t e = 0; e < E_; ++e) {
         const double signal = variance[static_cast<std::size_t>(group_[e])];
         gains_[k * forward_.width() + e] = static_cast<T>(signal / (signal + noise_variance));
+        trace += signal / (signal + noise_variance);
       }
+      weights_.push_back(static_cast<T>(std::pow(1 + trace, -options.weighting)));
     }
     relative_to_largest(constants, constants_);
   }
 
   void plan(const T*, std::size_t) {}
+
+  T weight(std::size_t component) const { return weights_[component]; }
 
   struct Scratch {
     AlignedBuffer<T> coordinates, squares, joint, filtered, estimates;
@@ -133,11 +140,10 @@ class DiagonalFilter {
     return s;
   }
 
-  // Replaces patches (count, n) by their estimates; writes their likeliest components (count,), unless null.
+  // Replaces patches (count, n) by their estimates, and writes their likeliest components (count,).
   void apply(Scratch& s, T* patches, std::size_t count, std::int32_t* components) const {
     for (std::size_t first = 0; first < count; first += kBlock)
-      apply_to_block(s, patches + first * n_, std::min(kBlock, count - first),
-                     components != nullptr ? components + first : nullptr);
+      apply_to_block(s, patches + first * n_, std::min(kBlock, count - first), components + first);
   }
 
  private:
@@ -158,7 +164,7 @@ class DiagonalFilter {
       s.group.exponentiate(n);
       s.group.require_density(i);
       s.kept.add(s.group, static_cast<std::uint32_t>(i), n, nullptr, assignment_, i);
-      if (components != nullptr) write_likeliest(s.group, K_, n, components + i);
+      write_likeliest(s.group, K_, n, components + i);
     }
     std::fill(s.filtered.begin(), s.filtered.end(), T{0});
     for (std::size_t k = 0; k < K_; ++k) {
@@ -180,6 +186,7 @@ class DiagonalFilter {
   AlignedBuffer<T> constants_;                  // log π_k − ½ Σ log(S + v), relative to the largest
   std::vector<std::int64_t> group_;
   AlignedBuffer<T> gains_;  // (K, width of the coordinates)
+  std::vector<T> weights_;  // (K,)
   Assignment assignment_;
 };
 
@@ -195,8 +202,10 @@ class RotatedFilter {
         centre_(mixture.centre, mixture.centre + n_),
         means_(mixture.means, mixture.means + K_ * E_),
         own_means_(K_ * n_),
+        weights_(K_),
         constants_(mixture.log_weights, mixture.log_weights + K_),
         whiteners_(checked_product({K_, full::packed_size(E_)})),
+        tau_(options.average ? full::threshold<T>(K_) : T{0}),
         assignment_(assignment_of(options)) {
     using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const auto size = static_cast<Eigen::Index>(E_);
@@ -222,6 +231,7 @@ class RotatedFilter {
           const Eigen::Map<const Matrix> upper(noisy.data() + k * square, size, size);
           Matrix filter = -noise_variance * (upper * upper.transpose());
           filter.diagonal().array() += 1.0;
+          weights_[k] = static_cast<T>(std::pow(1 + filter.trace(), -options.weighting));
           const Matrix whole = filter * axes.transpose();
           for (std::size_t d = 0; d < E_; ++d)
             for (std::size_t e = 0; e < n_; ++e)
@@ -238,12 +248,14 @@ class RotatedFilter {
   RotatedFilter(const RotatedFilter&) = delete;
   RotatedFilter& operator=(const RotatedFilter&) = delete;
 
+  T weight(std::size_t component) const { return weights_[component]; }
+
   // Chooses the stages of the walk from some patches (count, n).
   void plan(const T* patches, std::size_t count) {
     AlignedBuffer<T> coordinates(count * E_), wide(kBlock * forward_.width());
     project(patches, count, wide, coordinates.data());
     const std::vector<std::int32_t> unknown(count, -1);
-    stages_ = full::plan_stages(coordinates.data(), count, *prepared_, unknown.data());
+    stages_ = full::plan_stages(coordinates.data(), count, *prepared_, unknown.data(), tau_);
   }
 
   struct Scratch {
@@ -255,7 +267,7 @@ class RotatedFilter {
   };
 
   Scratch scratch() const {
-    return {full::Walker<T>(*prepared_, stages_),
+    return {full::Walker<T>(*prepared_, stages_, tau_),
             AlignedBuffer<T>(kTilePatches * E_),
             AlignedBuffer<T>(kBlock * forward_.width()),
             AlignedBuffer<T>(kBlock * E_),
@@ -265,8 +277,8 @@ class RotatedFilter {
             Kept<T>(K_, kTilePatches)};
   }
 
-  // Replaces patches (count, n), at most kTilePatches, by their estimates; writes their likeliest components (count,),
-  // unless null.
+  // Replaces patches (count, n), at most kTilePatches, by their estimates, and writes their likeliest components
+  // (count,).
   void apply(Scratch& s, T* patches, std::size_t count, std::int32_t* components) const {
     project(patches, count, s.wide, s.coordinates.data());
     s.winners.assign(count, -1);
@@ -276,7 +288,7 @@ class RotatedFilter {
       const std::size_t n = s.walker.fill(i, s.group);
       s.group.require_density(i);
       s.kept.add(s.group, static_cast<std::uint32_t>(i), n, nullptr, assignment_, i);
-      if (components != nullptr) write_likeliest(s.group, K_, n, components + i);
+      write_likeliest(s.group, K_, n, components + i);
     }
     std::fill_n(patches, count * n_, T{0});
     for (std::size_t k = 0; k < K_; ++k)
@@ -317,9 +329,11 @@ class RotatedFilter {
   PackedMatrix<T> forward_;
   std::vector<double> centre_, means_;
   std::vector<T> own_means_;  // (K, n) as patches
+  std::vector<T> weights_;    // (K,)
   std::vector<double> constants_;
   AlignedBuffer<T> whiteners_;            // of C_k + vI
   std::vector<PackedMatrix<T>> filters_;  // from coordinates to patches
+  T tau_;                                 // how far below the likeliest a component is dropped
   Assignment assignment_;
   std::optional<full::Mixture<T>> mixture_;
   std::optional<full::PreparedMixture<T>> prepared_;
@@ -340,7 +354,7 @@ struct FilterOf<T, Rotated> {
 // Takes away each patch's mean, applies the filter, and gives the mean back.
 template <class T, class Filter>
 void apply(const Filter& filter, typename Filter::Scratch& scratch, const Options& options, std::size_t n_values,
-           T* patches, std::size_t count, std::vector<T>& means, std::int32_t* components = nullptr) {
+           T* patches, std::size_t count, std::vector<T>& means, std::int32_t* components) {
   if (options.remove_mean) {
     means.resize(count);
     for (std::size_t i = 0; i < count; ++i) {
@@ -521,6 +535,7 @@ void add_estimates(const T* noisy, const Grid& grid, const Mixture& mixture, dou
   struct Local {
     typename Filter::Scratch scratch;
     AlignedBuffer<T> patches, sums, counts;
+    std::vector<std::int32_t> components;
     std::vector<T> means;
     std::vector<std::size_t> in_image, in_box;
     std::size_t tile = 0;
@@ -532,6 +547,7 @@ void add_estimates(const T* noisy, const Grid& grid, const Mixture& mixture, dou
                      AlignedBuffer<T>(kTilePatches * n),
                      AlignedBuffer<T>(layout.box_size()),
                      AlignedBuffer<T>(layout.box_size()),
+                     std::vector<std::int32_t>(kTilePatches),
                      {},
                      {},
                      {}};
@@ -540,20 +556,23 @@ void add_estimates(const T* noisy, const Grid& grid, const Mixture& mixture, dou
         local.tile = first + begin;
         layout.positions(local.tile, local.in_image, local.in_box);
         extract(noisy, layout, local.in_image, local.patches.data());
-        apply(filter, local.scratch, options, n, local.patches.data(), local.in_image.size(), local.means);
+        apply(filter, local.scratch, options, n, local.patches.data(), local.in_image.size(), local.means,
+              local.components.data());
         std::fill(local.sums.begin(), local.sums.end(), T{0});
         std::fill(local.counts.begin(), local.counts.end(), T{0});
         const T* patch = local.patches.data();
-        for (const std::size_t position : local.in_box)
+        for (std::size_t p = 0; p < local.in_box.size(); ++p) {
+          const T weight = filter.weight(static_cast<std::size_t>(local.components[p]));
           for (const std::size_t run : layout.box_runs) {
-            T* sum = local.sums.data() + position + run;
-            T* count = local.counts.data() + position + run;
+            T* sum = local.sums.data() + local.in_box[p] + run;
+            T* count = local.counts.data() + local.in_box[p] + run;
             for (std::size_t i = 0; i < layout.run_length(); ++i) {
-              sum[i] += patch[i];
-              count[i] += T{1};
+              sum[i] += weight * patch[i];
+              count[i] += weight;
             }
             patch += layout.run_length();
           }
+        }
       },
       [&](Local& local) {
         layout.add(local.tile, local.sums.data(), sums);

@@ -2,7 +2,8 @@
 //
 //     k = argmax_k π_k N(y; μ_k, C_k + vI),    x̂ = μ_k + C_k (C_k + vI)⁻¹ (y − μ_k),
 //
-// or the posterior mean Σ_k γ_k x̂_k (Zoran and Weiss 2011). Overlapping estimates are averaged.
+// or the posterior mean Σ_k γ_k x̂_k (Zoran and Weiss 2011). Overlapping estimates are averaged, each with the weight
+// (1 + tr C_k (C_k + vI)⁻¹)^−w: what an estimate keeps of the noise, its mean's included, is v times that trace.
 #pragma once
 
 #include <cstddef>
@@ -50,11 +51,12 @@ struct Rotated {
 struct Options {
   bool remove_mean;  // is a patch's mean taken away before, and added to its estimate?
   bool average;      // the posterior mean, or the likeliest component's estimate
+  double weighting;  // the exponent w; 0: all estimates count the same
   int n_threads;
 };
 
-// Adds the estimates of the patches in the tiles [first, last) to `sums`, and their number at each value to `counts`;
-// both are of the image's shape.
+// Adds the estimates of the patches in the tiles [first, last) to `sums`, times their weights, and the weights to
+// `counts`; both are of the image's shape.
 template <class T, class Mixture>
 void add_estimates(const T* noisy, const Grid& grid, const Mixture& mixture, double noise_variance,
                    const Options& options, std::size_t first, std::size_t last, T* sums, T* counts);

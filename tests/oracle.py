@@ -252,16 +252,24 @@ def reflected(spectra: Array) -> Array:
 
 
 def denoised_image(
-    image: Array, patch: tuple[int, ...], remove_mean: bool, *mixture: Array, noise_var: float, average: bool
+    image: Array,
+    patch: tuple[int, ...],
+    remove_mean: bool,
+    *mixture: Array,
+    noise_var: float,
+    average: bool,
+    weighting: float,
 ) -> Array:
-    """Return the mean of the estimates of all patches at every value of an image."""
+    """Return the mean of the estimates of all patches at every value of an image, weighted by (1 + tr filter)^−w."""
     total, count = np.zeros(image.shape), np.zeros(image.shape)
     places = list(np.ndindex(*(s - p + 1 for s, p in zip(image.shape, patch, strict=True))))
     slices = [tuple(slice(i, i + p) for i, p in zip(place, patch, strict=True)) for place in places]
     patches = np.stack([image[s].ravel() for s in slices])
     mean = patches.mean(axis=1, keepdims=True) if remove_mean else 0
-    estimates = denoised_patches(patches - mean, *mixture, noise_var, average=average)[0] + mean
-    for s, estimate in zip(slices, estimates, strict=True):
-        total[s] += estimate.reshape(patch)
-        count[s] += 1
+    estimates, best = denoised_patches(patches - mean, *mixture, noise_var, average=average)
+    unit = np.eye(patches.shape[1])
+    traces = np.array([np.trace(np.linalg.solve(c + noise_var * unit, c)) for c in mixture[2]])
+    for s, estimate, weight in zip(slices, estimates + mean, (1 + traces[best]) ** -weighting, strict=True):
+        total[s] += weight * estimate.reshape(patch)
+        count[s] += weight
     return total / count

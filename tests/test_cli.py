@@ -12,6 +12,7 @@ from convgmm._fftw import _find
 from convgmm.cli import main
 from convgmm.experiments import RECIPES, _measures
 from convgmm.files import write_atomically
+from convgmm.picture_file import read_picture
 
 PICTURES = {"spectra.png", "likelihood.png", "weights.png", "components-1.png"}
 
@@ -23,8 +24,14 @@ def test_demo_writes_pictures_and_a_summary(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert str(tmp_path / "out") in printed
-    assert {path.name for path in (tmp_path / "out").iterdir()} == PICTURES | {"metrics.json", "holiday.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == PICTURES | {
+        "metrics.json",
+        "holiday.png",
+        "denoised.png",
+    }
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    clean, noisy, denoised = np.split(read_picture(tmp_path / "out" / "denoised.png") / 255, 3, axis=1)
+    assert np.std(denoised - clean) < 0.4 * np.std(noisy - clean)
     assert len(metrics["lower_bounds"]) == 60
     assert metrics["n_samples"] == 50_000
 

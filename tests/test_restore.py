@@ -8,6 +8,7 @@ from convgmm import ConvGMM, FullGMM, TorusGMM, restore
 from convgmm.families.gaussians import average_of_patches
 
 SIGMA = 0.1
+W = restore.WEIGHTING
 
 
 def scene(shape=(31, 37), seed=0):
@@ -79,9 +80,9 @@ def test_the_average_of_all_patches_is_that_of_the_oracle(case, average):
     assert model.model_.gaussians().removes_mean == removed
     y = noisy(shape)
     expected = oracle.denoised_image(
-        y, model.model_.shape, removed, *mixture_of(model), noise_var=SIGMA**2, average=average
+        y, model.model_.shape, removed, *mixture_of(model), noise_var=SIGMA**2, average=average, weighting=W
     )
-    exact = average_of_patches(model.model_.gaussians(), y, model.model_.shape, SIGMA**2, average=average)
+    exact = average_of_patches(model.model_.gaussians(), y, model.model_.shape, SIGMA**2, average=average, weighting=W)
     np.testing.assert_allclose(exact, expected, atol=1e-7)
     restored = restore.denoise(y.astype(np.float32), SIGMA, model, average=average)
     assert restored.dtype == np.float32
@@ -116,13 +117,11 @@ def test_images_of_many_tiles_do_not_depend_on_threads(make, stride):
     np.testing.assert_array_equal(one, two)
     assert np.isfinite(one).all()
     if stride == 1:  # beside the patches estimated as samples, and added up here
-        patch = model.model_.shape
+        patch, gaussians = model.model_.shape, model.model_.gaussians()
+        one = average_of_patches(gaussians, y, patch, SIGMA**2)
         views = np.lib.stride_tricks.sliding_window_view(y, patch)
-        estimates = (
-            model.model_.gaussians()
-            .estimate(np.ascontiguousarray(views).reshape(-1, 36 if make is full else 30), SIGMA**2)[0]
-            .reshape(views.shape)
-        )
+        flat = np.ascontiguousarray(views).reshape(-1, np.prod(patch))
+        estimates = gaussians.estimate(flat, SIGMA**2)[0].reshape(views.shape)
         total, count = np.zeros(y.shape), np.zeros(y.shape)
         for i, j in np.ndindex(*patch):
             rows, columns = slice(i, i + views.shape[0]), slice(j, j + views.shape[1])
@@ -175,7 +174,9 @@ def test_splitting_is_that_of_its_formula():
     betas = (1, 4, 16)
     x = y
     for beta in betas:
-        z = oracle.denoised_image(x, (6, 6), True, *mixture_of(model), noise_var=SIGMA**2 / beta, average=False)
+        z = oracle.denoised_image(
+            x, (6, 6), True, *mixture_of(model), noise_var=SIGMA**2 / beta, average=False, weighting=W
+        )
         x = (y + beta * z) / (1 + beta)
     np.testing.assert_allclose(restore.denoise(y, SIGMA, model, betas=betas), x, atol=1e-4)
     general = restore.restore(y, lambda x: x, lambda y: y, SIGMA, np.array(betas) / SIGMA**2, model)

@@ -13,9 +13,12 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .. import plotting
+from ..datasets import load_sample_images
 from ..deep import DeepGMM
 from ..extras import require
 from ..files import writable_folder, write_atomically
+from ..picture_file import write_picture
+from ..restore import denoise
 from ._measures import class_measures, overlap
 from ._recipes import DEMO, RECIPES, Data, DataDir, Recipe
 from ._report import picture_kind
@@ -25,6 +28,8 @@ _DPI = 110
 
 def demo(out: str | os.PathLike[str], *, seed: int = 0, progress: bool = True) -> dict[str, Any]:
     """Train on the embedded photographs; write pictures and ``metrics.json`` into the folder `out`.
+
+    The last picture, ``denoised.png``, is what `convgmm.restore.denoise` does to one of them.
 
     Returns
     -------
@@ -38,7 +43,18 @@ def demo(out: str | os.PathLike[str], *, seed: int = 0, progress: bool = True) -
     ImportError
         If matplotlib or pillow is not installed.
     """
-    return _run(DEMO, writable_folder(out), None, seed, progress)
+    folder = writable_folder(out)
+    metrics = _run(DEMO, folder, None, seed, progress)
+    _draw_denoised(folder, seed)
+    return metrics
+
+
+def _draw_denoised(folder: Path, seed: int) -> None:
+    """Write a photograph, the same with noise of 25 grey levels, and what the shipped prior makes of that."""
+    clean = load_sample_images()[0]
+    noisy = clean + np.float32(25 / 255) * np.random.RandomState(seed).standard_normal(clean.shape).astype(np.float32)
+    images = np.concatenate([clean, noisy, denoise(noisy, 25 / 255)], axis=1)
+    write_picture(folder / "denoised.png", (255 * images.clip(0, 1)).round().astype(np.uint8))
 
 
 def reproduce(

@@ -62,10 +62,11 @@ class Gaussians:
         noise_var: float,
         *,
         average: bool,
+        weighting: float,
         n_threads: int,
     ) -> None:
-        """Add the estimates of the patches in some tiles of an image, and how many there are at each value."""
-        options = (*tiles, noise_var, self.removes_mean, average, n_threads)
+        """Add the estimates of the patches in some tiles of an image, times their weights, and the weights."""
+        options = (*tiles, noise_var, self.removes_mean, average, weighting, n_threads)
         parts = *self._parts(), self.log_weights
         type(self)._add_estimates(noisy, sums, counts, patch, stride, seed, *options, *parts)
 
@@ -132,6 +133,7 @@ def average_of_patches(
     noise_var: float,
     *,
     average: bool = False,
+    weighting: float = 0.0,
     stride: int = 1,
     seed: int = 0,
     n_threads: int = 0,
@@ -151,6 +153,9 @@ def average_of_patches(
         Variance of the noise.
     average : bool, default=False
         The posterior mean instead of the likeliest component's estimate.
+    weighting : float, default=0
+        Estimates under component k count with the weight (1 + tr C_k (C_k + v I)⁻¹) to the power −`weighting`: those
+        that keep little of the noise the more.
     stride : int, default=1
         One patch in every cell of so many values a side, at most half a patch.
     seed : int, default=0
@@ -168,7 +173,17 @@ def average_of_patches(
     sums, counts = np.zeros_like(noisy), np.zeros_like(noisy)
     for tiles in progress or tile_ranges(noisy.shape, patch, stride):
         gaussians.add_estimates(
-            noisy, sums, counts, patch, stride, seed, tiles, noise_var, average=average, n_threads=n_threads
+            noisy,
+            sums,
+            counts,
+            patch,
+            stride,
+            seed,
+            tiles,
+            noise_var,
+            average=average,
+            weighting=weighting,
+            n_threads=n_threads,
         )
     sums /= counts
     return sums
