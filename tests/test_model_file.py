@@ -201,3 +201,20 @@ def test_a_full_disk_leaves_the_old_file(entry, tmp_path, monkeypatch):
         entry.make(max_iter=3).fit(X).save(path)
     assert_same(type(old).load(path), old)
     assert [p.name for p in Path(tmp_path).iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_fewer_bits_make_smaller_files_that_answer_alike(dtype, tmp_path):
+    X = np.random.default_rng(3).standard_normal((600, 40)).cumsum(axis=1)
+    model = FullGMM(3, random_state=0, tol=0.1).fit(X)
+    model.save(tmp_path / "double.npz")
+    model.save(tmp_path / "small.npz", dtype=dtype)
+    sizes = [(tmp_path / f"{name}.npz").stat().st_size for name in ("double", "small")]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = convgmm.load(tmp_path / "small.npz")
+    assert loaded.covariances_.dtype == np.float64
+    eps = 4 * np.finfo(dtype).eps * np.abs(model.covariances_).max()
+    np.testing.assert_allclose(loaded.covariances_, model.covariances_, atol=eps)
+    np.testing.assert_allclose(loaded.score(X), model.score(X), rtol=1e-3)
+    with pytest.raises(ValueError, match="dtype must be"):
+        model.save(tmp_path / "small.npz", dtype=np.int8)

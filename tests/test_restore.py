@@ -1,10 +1,13 @@
 """Restoration beside a slow float64 counterpart, for any threads, dtypes and operators."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import oracle
 from convgmm import ConvGMM, FullGMM, TorusGMM, restore
+from convgmm.datasets import load_sample_images
 from convgmm.families.gaussians import average_of_patches
 
 SIGMA = 0.1
@@ -251,3 +254,14 @@ def test_what_is_no_mixture_is_refused():
         restore.denoise(scene(), 0.1, 3)
     with pytest.raises(FileNotFoundError):
         restore.denoise(scene(), 0.1, "nowhere.npz")
+
+
+def test_the_shipped_prior_takes_noise_out_of_a_photograph():
+    path = Path(restore.__file__).with_name("prior.npz")
+    assert path.stat().st_size <= 300_000
+    clean = load_sample_images()[1][100:228, 250:410]
+    y = clean + 25 / 255 * np.random.default_rng(8).standard_normal(clean.shape)
+    restored = restore.denoise(y)
+    assert np.std(restored - clean) < 0.45 * 25 / 255
+    np.testing.assert_allclose(restored, restore.denoise(y.astype(np.float32)), atol=1e-3)
+    assert np.std(restore.denoise(y, stride=2) - clean) < 0.45 * 25 / 255

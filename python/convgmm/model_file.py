@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: Of the format; a file with a larger one is refused.
 FORMAT = 1
 
+# What the name of an array ends with that holds Cholesky factors.
+_FACTORS = ".factors"
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -31,7 +34,7 @@ def save(estimator: "Kept", path: str | os.PathLike[str], dtype: DTypeLike = np.
     """Write a fitted estimator; parameters and errors as in `Kept.save`."""
     arrays: Arrays = {}
     header = {"format": FORMAT, "convgmm": version("convgmm"), **describe(estimator, arrays, "")}
-    arrays = {name: array.astype(dtype) if array.dtype == np.float64 else array for name, array in arrays.items()}
+    arrays = dict(_stored(name, array, np.dtype(dtype)) for name, array in arrays.items())
     encoded = json.dumps(header).encode()
     buffer = io.BytesIO()
     np.savez(
@@ -63,8 +66,35 @@ def load(path: str | os.PathLike[str], expected: "type[Kept]") -> "Kept":
         raise ValueError(f"{os.fspath(path)} is damaged: its content does not have the SHA-256 sum that it was given.")
     if header["class"] not in dict(_classes(expected)):
         raise ValueError(f"{os.fspath(path)} holds a {header['class']}, not a {expected.__name__}.")
-    single = (name for name, array in arrays.items() if array.dtype == np.float32)
-    return restore(header, arrays | {name: arrays[name].astype(np.float64) for name in single}, "")
+    return restore(header, dict(_loaded(name, array) for name, array in arrays.items()), "")
+
+
+def _stored(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> tuple[str, NDArray[Any]]:
+    """Return an array as it is kept.
+
+    In float16, matrices that are symmetric and positive definite are the lower triangles of their Cholesky factors:
+    the product of these is positive definite whatever the rounding. Everything else is float32 then.
+    """
+    if array.dtype != np.float64 or dtype == np.float64:
+        return name, array
+    if dtype == np.float16 and array.ndim == 3 and np.array_equal(array, array.transpose(0, 2, 1)):
+        try:
+            factors = np.linalg.cholesky(array)
+        except np.linalg.LinAlgError:
+            return name, array.astype(np.float32)
+        return name + _FACTORS, factors[:, *np.tril_indices(array.shape[1])].astype(np.float16)
+    return name, array.astype(np.float32)
+
+
+def _loaded(name: str, array: NDArray[Any]) -> tuple[str, NDArray[Any]]:
+    """Return the array that `_stored` made this of."""
+    if name.endswith(_FACTORS):
+        side = (int(np.sqrt(8 * array.shape[1] + 1)) - 1) // 2
+        factors = np.zeros((len(array), side, side))
+        factors[:, *np.tril_indices(side)] = array
+        products = np.einsum("kij,klj->kil", factors, factors)  # a library's product may depend on its threads
+        return name.removesuffix(_FACTORS), (products + products.transpose(0, 2, 1)) / 2
+    return name, array.astype(np.float64) if array.dtype == np.float32 else array
 
 
 def describe(estimator: "Kept", arrays: Arrays, prefix: str) -> dict[str, Any]:
