@@ -6,7 +6,7 @@ A part of a photograph becomes a texture: by its spectrum alone, and by a mixtur
 """
 
 # %%
-# Petals of a flower, and the tiles of a temple's roof.
+# Leaves, which have hardly any contours, and petals, which are made of them.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_sample_images
@@ -15,7 +15,7 @@ from convgmm import ConvGMM, texture
 from convgmm.datasets import extract_patches
 
 temple, flower = load_sample_images().images
-exemplars = {"wall": temple[150:246, 240:336], "petals": flower[20:116, 300:396]}
+exemplars = {"leaves": temple[347:427, 110:190], "petals": flower[220:316, 260:356]}
 
 # %%
 # Spot noise has the exemplar's colours and spectrum, and no contours; patches at four scales bring those back.
