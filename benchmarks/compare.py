@@ -20,8 +20,7 @@ _CASES = {
     "FullGMM, 100,000 samples of 16 features, 16 components": ("FullGMM", (100_000, 16), 16, {"reg_covar": 1e-3}, 10),
 }
 _TURNS = 9
-#: A slower change than this fails: repeated on an idle machine, ratios of equal versions stay within 5 %, and on a
-#: shared one within 10 %.
+#: A change fails whose iterations take this many times as long.
 _MOST = 1.15
 
 

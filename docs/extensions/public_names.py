@@ -75,7 +75,7 @@ def write_index(app: Sphinx, config: Config) -> None:
     """Write the list of modules: those that the package names, and those behind them."""
     named = {f"convgmm.{name}" for name in convgmm.__all__}
     modules = public_modules()
-    used = [name for name in modules if name in named | {"convgmm", "convgmm.experiments"}]
+    used = [name for name in modules if name in named | {"convgmm", "convgmm.distributed", "convgmm.experiments"}]
     inside = [name for name in modules if name not in used]
     lists = {name: "\n".join(f"   {module}" for module in each) for name, each in (("used", used), ("inside", inside))}
     Path(app.srcdir, "reference").mkdir(exist_ok=True)
