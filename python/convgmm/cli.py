@@ -13,8 +13,8 @@ from .configuration import show_config
 from .datasets import extract_patches
 from .experiments import RECIPES, compare, demo, repeat, reproduce, train_prior, write_report
 from .files import writable_folder
+from .full import FullGMM
 from .picture_file import check_writable, read_grey, read_picture, write_picture
-from .torus import TorusGMM
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -196,8 +196,8 @@ def _fit(options: argparse.Namespace) -> None:
     patches = extract_patches(
         images, (options.side, options.side), options.patches, min_std=0.004, random_state=options.seed
     )
-    model = TorusGMM(options.components, tol=0.01, max_iter=50, random_state=options.seed, verbose=True)
-    model.fit(patches).save(target)
+    model = FullGMM(options.components, means="zero", tol=0.01, max_iter=50, random_state=options.seed, verbose=True)
+    model.fit(patches.reshape(len(patches), -1)).save(target)
     print(f"{model.n_components_} components, {model.lower_bound_:.2f} nats a patch, in {target.resolve()}")
 
 
