@@ -11,7 +11,7 @@ import numpy as np
 from . import restore, texture
 from .configuration import show_config
 from .datasets import extract_patches
-from .experiments import RECIPES, compare, demo, repeat, reproduce, train_prior, write_report
+from .experiments import RECIPES, answer_questions, compare, demo, repeat, reproduce, train_prior, write_report
 from .files import writable_folder
 from .full import FullGMM
 from .picture_file import check_writable, read_grey, read_picture, write_picture
@@ -29,10 +29,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "names",
         nargs="+",
-        choices=["all", "prior", *RECIPES],
+        choices=["all", "prior", "questions", *RECIPES],
         metavar="NAME",
-        help=f"{', '.join(RECIPES)}, or all: the published ones, and a report; or prior: what photographs are restored "
-        "with",
+        help=f"{', '.join(RECIPES)}, or all: the published ones, and a report; or questions: what they leave open, "
+        "answered; or prior: what photographs are restored with",
     )
     command.add_argument(
         "--only", nargs="+", choices=list(RECIPES), metavar="NAME", help="with all: only these experiments"
@@ -132,6 +132,12 @@ def _reproduce(options: argparse.Namespace) -> None:
     if not everything and (options.only or options.repeats > 1):
         raise ValueError("--only and --repeats belong to `convgmm reproduce all`.")
     out = Path(options.out)
+    if "questions" in options.names:
+        if len(options.names) > 1:
+            raise ValueError("questions are run alone: `convgmm reproduce questions`.")
+        path = answer_questions(out, data_dir=options.data_dir, seed=options.seed)
+        print(f"the answers are in {path.resolve()}")
+        return
     names = (options.only or [name for name in RECIPES if not RECIPES[name].beyond]) if everything else options.names
     on_digits = []
     for name in names:

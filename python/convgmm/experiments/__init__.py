@@ -1,8 +1,18 @@
 """The published experiments, each a short recipe."""
 
+from ._answers import answer_questions
 from ._prior import train_prior
 from ._recipes import RECIPES
 from ._report import compare, write_report
 from ._run import demo, repeat, reproduce
 
-__all__ = ["RECIPES", "compare", "demo", "repeat", "reproduce", "train_prior", "write_report"]
+__all__ = [
+    "RECIPES",
+    "answer_questions",
+    "compare",
+    "demo",
+    "repeat",
+    "reproduce",
+    "train_prior",
+    "write_report",
+]
