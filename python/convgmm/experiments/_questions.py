@@ -190,8 +190,8 @@ def _discrimination(data_dir: Place, seeds: range) -> Answer:
         f"before. Their bands hold {mean['refined'][1]:.3f} and {mean['likelihood'][1]:.3f} of all frequencies. "
         f"They can be made narrower by force; spectra to the power {_POWERS[-1]:g} use {narrow[1]:.3f} of them, lie "
         f"{narrow[0]:.0f} nats apart and make {narrow[2]:.1%} errors, against {plain_error:.1%} as they were trained "
-        f"and {wide[2]:.1%} to the power {_POWERS[0]:g}, where bands are wider ({wide[1]:.3f}). So distance alone is not "
-        f"discrimination."
+        f"and {wide[2]:.1%} to the power {_POWERS[0]:g}, where bands are wider ({wide[1]:.3f}). So distance alone is "
+        "not discrimination."
     )
     header = ["components", "divergence to the nearest, nats", "share of frequencies in use", "test errors"]
     return Answer(text, {f"Over {len(seeds)} seeds.": [header, *rows]}, {"discrimination": figure})
