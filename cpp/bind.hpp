@@ -8,10 +8,12 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "parallel.hpp"
 #include "posterior.hpp"
+#include "scales.hpp"
 
 namespace convgmm {
 
@@ -88,6 +90,10 @@ const double* checked_constants(const Array<double>& constants, std::size_t n_co
 // the first is `first_number`.
 Assignment checked_assignment(const std::string& assignment, std::uint64_t seed, std::uint64_t iteration,
                               std::uint64_t first_number);
+
+// The squared scales (J,) and log-weights (K, J) of components of several scales.
+using OptionalScales = std::optional<std::tuple<Array<double>, Array<double>>>;
+Scales checked_scales(const OptionalScales& scales, std::size_t n_components, double dimension);
 
 void bind_axes(py::module_& module);
 void bind_calls(py::module_& module);

@@ -65,6 +65,24 @@ Assignment checked_assignment(const std::string& assignment, std::uint64_t seed,
   return {kind, seed, iteration, first_number};
 }
 
+Scales checked_scales(const OptionalScales& scales, std::size_t n_components, double dimension) {
+  if (!scales) return {};
+  const auto& [squared, log_weights] = *scales;
+  require(squared.ndim() == 1 && extent(squared, 0) > 0, "scales: expected squares (J,) with J > 0");
+  const std::size_t J = extent(squared, 0);
+  require(log_weights.ndim() == 2 && extent(log_weights, 0) == n_components && extent(log_weights, 1) == J,
+          "scales: expected log-weights (K, J)");
+  require(std::all_of(squared.data(), squared.data() + J, [](double q) { return std::isfinite(q) && q > 0; }),
+          "scales: expected finite positive squares");
+  for (std::size_t k = 0; k < n_components; ++k) {
+    const double* row = log_weights.data() + k * J;
+    require(std::all_of(row, row + J, [](double w) { return w <= 0; }) &&
+                std::any_of(row, row + J, [](double w) { return std::isfinite(w); }),
+            "scales: expected log-weights that are not positive, and not all -inf");
+  }
+  return {J, squared.data(), log_weights.data(), dimension};
+}
+
 void bind_calls(py::module_& module) {
   parallel::interrupt_check() = [] {
     const py::gil_scoped_acquire acquire;

@@ -9,14 +9,19 @@ namespace {
 
 template <class T>
 full::Mixture<T> checked_mixture(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
-                                 const Array<double>& constants) {
+                                 const Array<double>& constants, const OptionalScales& scales) {
   require(samples.ndim() == 2 && extent(samples, 1) > 0, "samples: expected (n, D) with D > 0");
   const std::size_t D = extent(samples, 1);
   require(means.ndim() == 2 && extent(means, 0) > 0 && extent(means, 1) == D, "means: expected (K, D) with K > 0");
   const std::size_t K = extent(means, 0);
   require(whiteners.ndim() == 2 && extent(whiteners, 0) == K && extent(whiteners, 1) == full::packed_size(D),
           "whiteners: expected those of as many components and features");
-  return {K, D, means.data(), checked_constants(constants, K), whiteners.data()};
+  return {K,
+          D,
+          means.data(),
+          checked_constants(constants, K),
+          whiteners.data(),
+          checked_scales(scales, K, static_cast<double>(D))};
 }
 
 // numpy's zeros are new pages, in large ones, that cost nothing until they are written.
@@ -34,7 +39,9 @@ struct Sums {
         first(zeros<double>(py::make_tuple(K, D))),
         second(zeros<double>(py::make_tuple(K, D, D))) {}
 
-  full::Statistics statistics() { return {responsibility.mutable_data(), first.mutable_data(), second.mutable_data()}; }
+  full::Statistics statistics() {
+    return {responsibility.mutable_data(), first.mutable_data(), second.mutable_data(), 0, nullptr};
+  }
 };
 
 template <class T>
@@ -69,8 +76,9 @@ template <class T>
 py::tuple expect(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
                  const Array<double>& constants, const OptionalArray& sample_weight, Array<std::int32_t> winners,
                  const std::vector<std::size_t>& stages, int n_threads, const std::string& assignment,
-                 std::uint64_t seed, std::uint64_t iteration, std::uint64_t first_number) {
-  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants);
+                 std::uint64_t seed, std::uint64_t iteration, std::uint64_t first_number,
+                 const OptionalScales& scales) {
+  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants, scales);
   const std::size_t n = extent(samples, 0);
   require(!sample_weight || (sample_weight->ndim() == 1 && extent(*sample_weight, 0) == n),
           "sample_weight: expected (n,)");
@@ -87,8 +95,14 @@ py::tuple expect(const Array<T>& samples, const Array<double>& means, const Arra
   full::Walk walk;
   Sums sums(mixture.n_components, mixture.n_features);
   full::Statistics statistics = sums.statistics();
+  const std::size_t J = mixture.scales.count;
+  Array<double> shares = zeros<double>(py::make_tuple(mixture.n_components, J));
+  statistics.shares = shares.mutable_data();
   without_gil([&] { full::expect(data, n, weight, mixture, how, stages, n_threads, winner, walk, statistics); });
-  return py::make_tuple(sums.responsibility, sums.first, sums.second, statistics.log_likelihood, walk.rows, walk.pairs);
+  const py::tuple told =
+      py::make_tuple(sums.responsibility, sums.first, sums.second, statistics.log_likelihood, walk.rows, walk.pairs);
+  if (J == 0) return told;
+  return told + py::make_tuple(shares);
 }
 
 template <class T>
@@ -118,8 +132,8 @@ py::tuple moments(const Array<T>& samples, const Array<std::int64_t>& offsets, c
 
 template <class T>
 Array<T> log_density(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
-                     const Array<double>& constants, int n_threads) {
-  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants);
+                     const Array<double>& constants, int n_threads, const OptionalScales& scales) {
+  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants, scales);
   const std::size_t n = extent(samples, 0);
   Array<T> out({n, mixture.n_components});
   const T* data = samples.data();
@@ -130,8 +144,8 @@ Array<T> log_density(const Array<T>& samples, const Array<double>& means, const 
 
 template <class T>
 py::tuple posterior(const Array<T>& samples, const Array<double>& means, const Array<T>& whiteners,
-                    const Array<double>& constants, int n_threads) {
-  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants);
+                    const Array<double>& constants, int n_threads, const OptionalScales& scales) {
+  const full::Mixture<T> mixture = checked_mixture(samples, means, whiteners, constants, scales);
   const std::size_t n = extent(samples, 0);
   Array<T> responsibilities({n, mixture.n_components});
   Array<T> log_probability(signed_size(n));
@@ -150,11 +164,13 @@ void bind_for(py::module_& module, const char* factorize_name) {
   module.def(factorize_name, &factorize<T>, "covariances"_a, "n_threads"_a);
   module.def("full_expect", &expect<T>, samples, "means"_a, whiteners, "constants"_a, "sample_weight"_a,
              py::arg("winners").noconvert(), "stages"_a, "n_threads"_a, "assignment"_a = "soft", "seed"_a = 0,
-             "iteration"_a = 0, "first_number"_a = 0);
+             "iteration"_a = 0, "first_number"_a = 0, "scales"_a = py::none());
   module.def("full_moments", &moments<T>, samples, "offsets"_a, "indices"_a, "responsibilities"_a, "means"_a,
              "n_threads"_a);
-  module.def("full_log_density", &log_density<T>, samples, "means"_a, whiteners, "constants"_a, "n_threads"_a);
-  module.def("full_posterior", &posterior<T>, samples, "means"_a, whiteners, "constants"_a, "n_threads"_a);
+  module.def("full_log_density", &log_density<T>, samples, "means"_a, whiteners, "constants"_a, "n_threads"_a,
+             "scales"_a = py::none());
+  module.def("full_posterior", &posterior<T>, samples, "means"_a, whiteners, "constants"_a, "n_threads"_a,
+             "scales"_a = py::none());
 }
 
 }  // namespace

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "full_moments.hpp"
@@ -72,7 +75,7 @@ void expect(const T* samples, std::size_t n, const double* sample_weight, const 
         count, chunk, n_threads,
         [&] {
           return Local{Walker<T>(prepared, stages), SampleGroup<T>(K), Kept<T>(K, chunk), MomentSums<T>(D),
-                       OwnStatistics(one_pass ? K : 0, D)};
+                       OwnStatistics(one_pass ? K : 0, D, K * mixture.scales.count)};
         },
         [&](Local& local, std::size_t begin, std::size_t end) {
           local.begin = begin;
@@ -88,6 +91,7 @@ void expect(const T* samples, std::size_t n, const double* sample_weight, const 
                 local.kept.add(local.group, static_cast<std::uint32_t>(i), n_group,
                                sample_weight != nullptr ? sample_weight + first + i : nullptr, assignment, first + i);
           }
+          if (mixture.scales) local.walker.weigh(local.kept, local.own.sums.shares);
           if (!one_pass) return;
           for (std::size_t k = 0; k < K; ++k)
             add_moments(local.sums, samples + first * D, local.kept.samples(k), local.kept.responsibilities(k),
@@ -104,6 +108,10 @@ void expect(const T* samples, std::size_t n, const double* sample_weight, const 
                     survivors[k].samples.size(), mixture.means, k, row, row_end, statistics);
       });
   }
+  // The weights of moments are not responsibilities then.
+  const std::size_t J = mixture.scales.count;
+  for (std::size_t k = 0; J > 0 && k < K; ++k)
+    statistics.responsibility[k] = std::accumulate(statistics.shares + k * J, statistics.shares + (k + 1) * J, 0.0);
   symmetrize(statistics, K, D, n_threads);
 }
 
@@ -122,10 +130,23 @@ void moments(const T* samples, std::size_t n_features, const std::int64_t* offse
 template <class T>
 void log_density(const T* samples, std::size_t n, const Mixture<T>& mixture, int n_threads, T* out) {
   const std::size_t K = mixture.n_components;
+  const std::optional<ScaleTable<double>> scales =
+      mixture.scales ? std::optional<ScaleTable<double>>(std::in_place, mixture.scales, K, mixture.constants, 0, -0.5)
+                     : std::nullopt;
   for_walks(samples, n, PreparedMixture<T>(mixture), {mixture.n_features}, n_threads,
             [&](const Walker<T>& walker, std::size_t begin, std::size_t end) {
               for (std::size_t i = 0; i < end - begin; ++i)
-                for (std::size_t k = 0; k < K; ++k) out[(begin + i) * K + k] = walker.log_density(i, k);
+                for (std::size_t k = 0; k < K; ++k)
+                  if (!scales) out[(begin + i) * K + k] = walker.log_density(i, k);
+              constexpr std::size_t kSize = simd::kLanes<double>;
+              for (std::size_t i = 0; scales && i < end - begin; i += kSize)
+                for (std::size_t k = 0; k < K; ++k) {
+                  simd::Vec<double> norm{};
+                  const std::size_t count = std::min(kSize, end - begin - i);
+                  for (std::size_t r = 0; r < count; ++r) norm[r] = static_cast<double>(walker.norm(i + r, k));
+                  const simd::Vec<double> joint = scales->joint(k, norm);
+                  for (std::size_t r = 0; r < count; ++r) out[(begin + i + r) * K + k] = static_cast<T>(joint[r]);
+                }
             });
 }
 

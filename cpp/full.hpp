@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "posterior.hpp"
+#include "scales.hpp"
 
 namespace convgmm::full {
 
@@ -24,6 +25,7 @@ struct Mixture {
   const double* means;       // (K, D)
   const double* constants;   // (K,) log π_k + Σ_i log W_k,ii − ½ D log 2π; −inf for a weight of 0
   const T* whiteners;        // (K, packed_size(D)) lower triangles W_k, packed
+  Scales scales = {};
 };
 
 // What EM needs from data, in the caller's memory, which holds zeros: K matrices are too large to be copied unseen.
@@ -33,6 +35,8 @@ struct Statistics {
   double* first;              // (K, D)    Σ_n w_n γ_nk (x_n − μ_k)
   double* second;             // (K, D, D) Σ_n w_n γ_nk (x_n − μ_k)(x_n − μ_k)ᵀ
   double log_likelihood = 0;  // Σ_n w_n log p(x_n)
+  // With scales (K, J) Σ_n w_n γ_nkj, and moments have the weights Σ_j γ_nkj / q_j in the place of γ_nk.
+  double* shares = nullptr;
 };
 
 // How the walk went: for each stage its number of rows, and the sample–component pairs that were evaluated that far.

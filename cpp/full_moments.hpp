@@ -44,15 +44,17 @@ struct Survivors {
 // Sums of one chunk in memory of their own.
 class OwnStatistics {
  public:
-  OwnStatistics(std::size_t K, std::size_t D)
+  OwnStatistics(std::size_t K, std::size_t D, std::size_t n_shares)
       : K_(K),
         D_(D),
         memory_(K * (1 + D + D * D)),
-        sums{memory_.data(), memory_.data() + K, memory_.data() + K * (1 + D)} {}
+        shares_(n_shares),
+        sums{memory_.data(), memory_.data() + K, memory_.data() + K * (1 + D), 0, shares_.data()} {}
   OwnStatistics(OwnStatistics&&) = default;  // a copy's sums would be those of the original
 
   void clear() {
     std::fill(memory_.begin(), memory_.end(), 0.0);
+    std::fill(shares_.begin(), shares_.end(), 0.0);
     sums.log_likelihood = 0;
   }
 
@@ -63,12 +65,14 @@ class OwnStatistics {
     add(sums.responsibility, K_, total.responsibility);
     add(sums.first, K_ * D_, total.first);
     add(sums.second, K_ * D_ * D_, total.second);
+    add(shares_.data(), shares_.size(), total.shares);
     total.log_likelihood += sums.log_likelihood;
   }
 
  private:
   std::size_t K_, D_;
   std::vector<double> memory_;
+  std::vector<double> shares_;  // (K, J)
 
  public:
   Statistics sums;

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <iterator>
 #include <limits>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "aligned.hpp"
@@ -14,6 +16,7 @@
 #include "full_tile.hpp"
 #include "full_triangle.hpp"
 #include "posterior.hpp"
+#include "scales.hpp"
 #include "simd.hpp"
 
 namespace convgmm::full {
@@ -36,6 +39,7 @@ struct PreparedMixture {
   double offset;             // the largest constant
   std::vector<T> means;      // (K, D)
   std::vector<T> constants;  // (K,) less the offset
+  std::optional<ScaleTable<T>> scales;
 
   explicit PreparedMixture(const Mixture<T>& mixture_)
       : mixture(mixture_),
@@ -47,6 +51,13 @@ struct PreparedMixture {
                    [](double mean) { return static_cast<T>(mean); });
     std::transform(mixture.constants, mixture.constants + constants.size(), constants.begin(),
                    [&](double constant) { return static_cast<T>(constant - offset); });
+    if (mixture.scales) scales.emplace(mixture.scales, mixture.n_components, mixture.constants, offset, -0.5);
+  }
+
+  // log π_k + log p(x|k) less the offset for a squared norm ‖z‖²; with scales a bound of it, that is met up to log J.
+  T joint(std::size_t k, T norm) const { return scales ? scales->bound(k, norm) : constants[k] - T{0.5} * norm; }
+  simd::Vec<T> joint(std::size_t k, simd::Vec<T> norm) const {
+    return scales ? scales->bound(k, norm) : constants[k] - T{0.5} * norm;
   }
 
   const T* whitener(std::size_t k) const { return mixture.whiteners + k * whitener_size; }
@@ -62,7 +73,7 @@ class Walker {
         stages_(stages),
         D_(prepared.mixture.n_features),
         K_(prepared.mixture.n_components),
-        tau_(tau),
+        tau_(tau + (prepared.scales ? prepared.scales->cut() - kUnseen<T> : T{0})),
         zero_(D_),
         alive_(K_),
         columns_(simd::round_up(stages[0], kLanes) * kTransposed),
@@ -100,14 +111,20 @@ class Walker {
     }
     find_largest();
     std::copy(winner_.begin(), winner_.end(), winners);
+    if (!prepared_.scales) return;
+    if (most_ < count) {
+      most_ = count;
+      scaled_ = std::make_unique<ScaledBlock<T>>(*prepared_.scales, count, threshold<T>(K_));
+    }
+    scaled_->mix(partial_.data(), stride_, count);
   }
 
-  // log π_k + log p(x|k) of a sample less the offset, after the walk; −inf where dropped.
+  // log π_k + log p(x|k) of a sample less the offset, after the walk; −inf where dropped. With scales its bound.
   T joint(std::size_t sample, std::size_t component) const {
-    return prepared_.constants[component] - T{0.5} * partial_[component * stride_ + sample];
+    return prepared_.joint(component, partial_[component * stride_ + sample]);
   }
 
-  // log π_k + log p(x|k) of a sample, after a walk that drops nothing.
+  // log π_k + log p(x|k) of a sample, after a walk that drops nothing; without scales.
   T log_density(std::size_t sample, std::size_t component) const {
     return static_cast<T>(prepared_.mixture.constants[component] -
                           0.5 * static_cast<double>(partial_[component * stride_ + sample]));
@@ -117,11 +134,23 @@ class Walker {
   std::size_t fill(std::size_t begin, SampleGroup<T>& group) const {
     group.set_offset(prepared_.offset);
     for (std::size_t k = 0; k < K_; ++k)
-      group.set(k, prepared_.constants[k] - T{0.5} * simd::load(partial_.data() + k * stride_ + begin));
+      group.set(k, scaled_ ? simd::load(scaled_->joint(k) + begin)
+                           : prepared_.constants[k] - T{0.5} * simd::load(partial_.data() + k * stride_ + begin));
     const std::size_t n = std::min(SampleGroup<T>::kSize, count_ - begin);
     group.exponentiate(n);
     return n;
   }
+
+  // With scales: turns the responsibilities that components keep into the weights of their moments, and adds those of
+  // each scale to `shares` (K, J).
+  void weigh(Kept<T>& kept, double* shares) {
+    for (std::size_t k = 0; k < K_; ++k)
+      scaled_->weigh(k, partial_.data() + k * stride_, kept.samples(k), kept.count(k), kept.responsibilities(k));
+    scaled_->flush(shares);
+  }
+
+  // ‖z‖² of a sample.
+  T norm(std::size_t sample, std::size_t component) const { return partial_[component * stride_ + sample]; }
 
  private:
   static constexpr std::size_t kLanes = simd::kLanes<T>;
@@ -196,7 +225,8 @@ class Walker {
   // What log π_k + log p(x|k) will be if the rows to come are like those so far. Unlike the bound it does not favour
   // components whose densities are high and narrow.
   T estimate(std::size_t sample, std::size_t component, T growth) const {
-    return prepared_.constants[component] - T{0.5} * growth * partial_[component * stride_ + sample];
+    return prepared_.scales ? prepared_.joint(component, growth * partial_[component * stride_ + sample])
+                            : prepared_.constants[component] - T{0.5} * growth * partial_[component * stride_ + sample];
   }
 
   // Evaluates one component of each sample in full: the given winner or, where it is not known, the most promising.
@@ -227,7 +257,7 @@ class Walker {
     std::size_t n = 0;
     for (std::size_t i = 0; i < count_; i += kLanes) {
       const Vec<T> norm = load(partial + i);
-      const IntVec<T> hopeful = prepared_.constants[k] - T{0.5} * norm >= load(best_.data() + i) - tau_;
+      const IntVec<T> hopeful = prepared_.joint(k, norm) >= load(best_.data() + i) - tau_;
       const std::uint32_t mask = mask_of<T>(hopeful) & first_lanes<T>(count_ - i);
       store(partial + i, hopeful ? norm : Vec<T>{} + infinity);
       n += append<T>(norm, mask, static_cast<std::uint32_t>(i), norms_.data() + n, hopeful_.data() + n);
@@ -293,6 +323,8 @@ class Walker {
   AlignedBuffer<std::uint32_t> hopeful_;  // (stride + a vector,)
   AlignedBuffer<T> norms_;                // the same
   std::vector<std::vector<std::uint32_t>> alive_;
+  std::unique_ptr<ScaledBlock<T>> scaled_;  // with scales, for up to so many samples
+  std::size_t most_ = 0;
   AlignedBuffer<T> columns_;  // (rows of the first stage, kTransposed) coordinates of all samples
   AlignedBuffer<T> centred_;  // (D, kGroup) coordinates of a group of samples, less a mean
 

@@ -152,6 +152,7 @@ class Kept {
   std::size_t count(std::size_t component) const { return counts_[component]; }
   const std::uint32_t* samples(std::size_t component) const { return samples_.data() + component * stride_; }
   const T* responsibilities(std::size_t component) const { return responsibilities_.data() + component * stride_; }
+  T* responsibilities(std::size_t component) { return responsibilities_.data() + component * stride_; }
 
   void clear() { std::fill(counts_.begin(), counts_.end(), std::size_t{0}); }
 

@@ -1,13 +1,18 @@
 #include "spectral.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <limits>
+#include <memory>
+#include <optional>
+#include <utility>
 
 #include "aligned.hpp"
 #include "packed_matrix.hpp"
 #include "parallel.hpp"
 #include "posterior.hpp"
+#include "scales.hpp"
 #include "simd.hpp"
 
 namespace convgmm::spectral {
@@ -31,13 +36,19 @@ struct Packed {
   double offset;                         // the largest constant
   AlignedBuffer<T> constant;             // (width,) less the offset
   AlignedBuffer<double> exact_constant;  // the same in float64
+  std::size_t n_components;
+  Scales scales;
+  const double* constants;
 
   explicit Packed(const Mixture& mixture)
       : D(mixture.n_coefficients),
         precision(mixture.n_coefficients, mixture.n_components),
         offset(*std::max_element(mixture.constants, mixture.constants + mixture.n_components)),
         constant(precision.width()),
-        exact_constant(precision.width()) {
+        exact_constant(precision.width()),
+        n_components(mixture.n_components),
+        scales(mixture.scales),
+        constants(mixture.constants) {
     std::fill(exact_constant.begin(), exact_constant.end(), -std::numeric_limits<double>::infinity());
     for (std::size_t k = 0; k < mixture.n_components; ++k) {
       exact_constant[k] = mixture.constants[k] - offset;
@@ -133,6 +144,36 @@ class PowerSums {
   AlignedBuffer<T> sums_;
 };
 
+// What components of several scales need of a block: distances by component, in the type that they are summed in, and
+// joint values relative to the offset.
+template <class Sum>
+struct ScaledScratch {
+  ScaleTable<Sum> table;
+  AlignedBuffer<Sum> distances;  // (width, kBlock)
+  ScaledBlock<Sum> block;
+
+  template <class T>
+  ScaledScratch(const Packed<T>& mixture, double offset)
+      : table(mixture.scales, mixture.n_components, mixture.constants, offset, 1),
+        distances(mixture.width() * kBlock),
+        block(table, kBlock, kUnseen<T> + static_cast<Sum>(std::log(static_cast<double>(mixture.n_components)))) {}
+  ScaledScratch(const ScaledScratch&) = delete;  // the block refers to the table
+
+  const Sum* strip(std::size_t component) const { return distances.data() + component * kBlock; }
+
+  // Takes the distances of samples by rows (kBlock, width).
+  void transpose_rows(const Sum* rows, std::size_t width, std::size_t count) {
+    constexpr std::size_t kSize = kLanes<Sum>;
+    for (std::size_t i = 0; i < count; i += kSize)
+      for (std::size_t k = 0; k < width; k += kSize) {
+        Vec<Sum> square[kSize];
+        for (std::size_t r = 0; r < kSize; ++r) square[r] = load(rows + (i + r) * width + k);
+        simd::transpose<Sum>(square);
+        for (std::size_t r = 0; r < kSize; ++r) store(distances.data() + (k + r) * kBlock + i, square[r]);
+      }
+  }
+};
+
 // What one thread works with: a block's joint values, and one group of its samples after the other.
 template <class T>
 struct Scratch {
@@ -140,6 +181,8 @@ struct Scratch {
   AlignedBuffer<double> exact;  // (kBlock, width), or none
   AlignedBuffer<T> zero;        // (width,)
   SampleGroup<T> group;
+  std::unique_ptr<ScaledScratch<T>> scaled;             // with scales: this one,
+  std::unique_ptr<ScaledScratch<double>> scaled_exact;  // or this one where there are sums in float64
 
   explicit Scratch(const Packed<T>& mixture)
       : joint((mixture.is_wide() ? SampleGroup<T>::kSize : kBlock) * mixture.width()),
@@ -150,6 +193,17 @@ struct Scratch {
     std::fill(joint.begin(), joint.end(), T{0});
     std::fill(exact.begin(), exact.end(), 0.0);
     std::fill(zero.begin(), zero.end(), T{0});
+    if (mixture.scales && mixture.is_wide())
+      scaled_exact = std::make_unique<ScaledScratch<double>>(mixture, mixture.offset);
+    else if (mixture.scales)
+      scaled = std::make_unique<ScaledScratch<T>>(mixture, mixture.offset);
+  }
+
+  // Calls use(scaled scratch) with the one that there is, if any.
+  template <class Use>
+  void with_scales(Use use) {
+    if (scaled) use(*scaled);
+    if (scaled_exact) use(*scaled_exact);
   }
 };
 
@@ -170,6 +224,36 @@ void set_exact_rows(const double* rows, const Packed<T>& mixture, Scratch<T>& sc
   scratch.group.set_rows(scratch.joint.data(), scratch.zero.data());
 }
 
+// The joint values of a group of `count` samples, the first of which is `begin` in the block, of components with
+// scales.
+template <class T>
+void set_scaled(std::size_t begin, const ScaledScratch<T>& scaled, const Packed<T>& mixture, SampleGroup<T>& group) {
+  group.set_offset(mixture.offset);
+  for (std::size_t k = 0; k < mixture.width(); ++k)
+    group.set(k, k < mixture.n_components ? load(scaled.block.joint(k) + begin)
+                                          : Vec<T>{} - std::numeric_limits<T>::infinity());
+}
+
+// The same where they are known in float64, less the largest of each sample.
+inline void set_scaled(std::size_t begin, const ScaledScratch<double>& scaled, const Packed<float>& mixture,
+                       SampleGroup<float>& group) {
+  constexpr std::size_t kSize = SampleGroup<float>::kSize;
+  double largest[kSize];
+  std::fill(largest, largest + kSize, -std::numeric_limits<double>::infinity());
+  for (std::size_t k = 0; k < mixture.n_components; ++k)
+    for (std::size_t i = 0; i < kSize; ++i) largest[i] = std::max(largest[i], scaled.block.joint(begin + i, k));
+  for (std::size_t i = 0; i < kSize; ++i) {
+    if (!(largest[i] > std::numeric_limits<double>::lowest())) largest[i] = 0;  // no density
+    group.set_offset(i, mixture.offset + largest[i]);
+  }
+  for (std::size_t k = 0; k < mixture.width(); ++k) {
+    Vec<float> joint = Vec<float>{} - std::numeric_limits<float>::infinity();
+    for (std::size_t i = 0; i < kSize && k < mixture.n_components; ++i)
+      joint[i] = static_cast<float>(scaled.block.joint(begin + i, k) - largest[i]);
+    group.set(k, joint);
+  }
+}
+
 // Calls use(group, begin, count) for the samples begin, …, begin + count − 1 of each group in [first, end).
 template <class T, class Use>
 void for_groups(const T* coefficients, std::size_t first, std::size_t end, const Packed<T>& mixture,
@@ -181,11 +265,19 @@ void for_groups(const T* coefficients, std::size_t first, std::size_t end, const
     distances(P, end - first, mixture, scratch.exact.data());
   else
     distances(P, end - first, mixture, scratch.joint.data());
+  const auto mix = [&](auto& scaled, const auto* rows) {
+    scaled.transpose_rows(rows, mixture.width(), end - first);
+    scaled.block.mix(scaled.distances.data(), kBlock, end - first);
+  };
+  if (scratch.scaled) mix(*scratch.scaled, scratch.joint.data());
+  if (scratch.scaled_exact) mix(*scratch.scaled_exact, scratch.exact.data());
   scratch.group.set_offset(mixture.offset);
   for (std::size_t begin = first; begin < end; begin += kSize) {
     const std::size_t count = std::min(kSize, end - begin);
     const std::size_t place = (begin - first) * mixture.width();
-    if (wide)
+    if (mixture.scales)
+      scratch.with_scales([&](const auto& scaled) { set_scaled(begin - first, scaled, mixture, scratch.group); });
+    else if (wide)
       set_exact_rows(scratch.exact.data() + place, mixture, scratch);
     else
       scratch.group.set_rows(scratch.joint.data() + place, mixture.constant.data());
@@ -210,6 +302,7 @@ void for_blocks(std::size_t n, const Packed<T>& mixture, int n_threads, Work wor
 void Statistics::clear() {
   std::fill(responsibility.begin(), responsibility.end(), 0.0);
   std::fill(power.begin(), power.end(), 0.0);
+  std::fill(shares.begin(), shares.end(), 0.0);
   log_likelihood = 0;
 }
 
@@ -217,6 +310,7 @@ Statistics& Statistics::operator+=(const Statistics& other) {
   std::transform(responsibility.begin(), responsibility.end(), other.responsibility.begin(), responsibility.begin(),
                  std::plus<>());
   std::transform(power.begin(), power.end(), other.power.begin(), power.begin(), std::plus<>());
+  std::transform(shares.begin(), shares.end(), other.shares.begin(), shares.begin(), std::plus<>());
   log_likelihood += other.log_likelihood;
   return *this;
 }
@@ -234,10 +328,11 @@ Statistics expect(const T* coefficients, std::size_t n, const double* sample_wei
     Statistics statistics;
   };
   checked_product({K, D, sizeof(double)});
-  Statistics total(K, D);
+  const std::size_t J = mixture.scales.count;
+  Statistics total(K, D, J);
   parallel::ordered_chunks(
       n, parallel::even_chunk(n, kBlock), n_threads,
-      [&] { return Local{Scratch<T>(packed), Kept<T>(K, kBlock), PowerSums<T>(K, D), Statistics(K, D)}; },
+      [&] { return Local{Scratch<T>(packed), Kept<T>(K, kBlock), PowerSums<T>(K, D), Statistics(K, D, J)}; },
       [&](Local& local, std::size_t begin, std::size_t end) {
         Statistics& statistics = local.statistics;
         statistics.clear();
@@ -257,11 +352,16 @@ Statistics expect(const T* coefficients, std::size_t n, const double* sample_wei
             for (std::size_t j = 0; j < local.kept.count(k); ++j)
               share += static_cast<double>(local.kept.responsibilities(k)[j]);
             statistics.responsibility[k] += share;
+            local.scratch.with_scales([&](auto& scaled) {
+              scaled.block.weigh(k, scaled.strip(k), local.kept.samples(k), local.kept.count(k),
+                                 local.kept.responsibilities(k));
+            });
             local.sums.add(coefficients + first * D, local.kept, k);
           }
           summed += block_end - first;
           if (summed >= kFlush || block_end == end) {
             local.sums.flush(statistics.power);
+            local.scratch.with_scales([&](auto& scaled) { scaled.block.flush(statistics.shares.data()); });
             summed = 0;
           }
         }
@@ -274,16 +374,30 @@ template <class T>
 void log_density(const T* coefficients, std::size_t n, const Mixture& mixture, int n_threads, T* out) {
   const Packed<T> packed(mixture);
   const std::size_t K = mixture.n_components;
+  const std::optional<ScaleTable<double>> scales =
+      mixture.scales ? std::optional<ScaleTable<double>>(std::in_place, mixture.scales, K, mixture.constants, 0, 1)
+                     : std::nullopt;
   const auto finish = [&](const auto* joint, std::size_t first, std::size_t end) {
     for (std::size_t i = 0; i < end - first; ++i)
       for (std::size_t k = 0; k < K; ++k)
         out[(first + i) * K + k] =
             static_cast<T>(mixture.constants[k] + static_cast<double>(joint[i * packed.width() + k]));
   };
+  const auto mix = [&](const auto* distances, std::size_t first, std::size_t end) {
+    constexpr std::size_t kSize = kLanes<double>;
+    for (std::size_t i = first; i < end; i += kSize)
+      for (std::size_t k = 0; k < K; ++k) {
+        Vec<double> distance{};
+        for (std::size_t r = 0; r < std::min(kSize, end - i); ++r)
+          distance[r] = static_cast<double>(distances[(i - first + r) * packed.width() + k]);
+        const Vec<double> joint = scales->joint(k, distance);
+        for (std::size_t r = 0; r < std::min(kSize, end - i); ++r) out[(i + r) * K + k] = static_cast<T>(joint[r]);
+      }
+  };
   for_blocks<T>(n, packed, n_threads, [&](Scratch<T>& scratch, std::size_t first, std::size_t end) {
     const auto fill = [&](auto* joint) {
       distances(coefficients + first * packed.D, end - first, packed, joint);
-      finish(joint, first, end);
+      scales ? mix(joint, first, end) : finish(joint, first, end);
     };
     packed.is_wide() ? fill(scratch.exact.data()) : fill(scratch.joint.data());
   });

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "posterior.hpp"
+#include "scales.hpp"
 
 namespace convgmm::spectral {
 
@@ -23,16 +24,18 @@ struct Mixture {
   const double* multiplicities;  // (D,)
   const double* spectra;         // (K, D), positive
   const double* constants;       // (K,) log π_k − ½ Σ m (log S_k + log 2π); −inf for a weight of 0
+  Scales scales = {};
 };
 
 // What EM needs from data; its size does not depend on the number of samples.
 struct Statistics {
   std::vector<double> responsibility;  // (K,)   Σ_n w_n γ_nk
-  std::vector<double> power;           // (K, D) Σ_n w_n γ_nk P_n
+  std::vector<double> power;           // (K, D) Σ_n w_n γ_nk P_n; with scales Σ_n w_n Σ_j γ_nkj P_n / q_j
+  std::vector<double> shares;          // (K, J) Σ_n w_n γ_nkj with scales
   double log_likelihood = 0;           // Σ_n w_n log p(x_n)
 
-  Statistics(std::size_t n_components, std::size_t n_coefficients)
-      : responsibility(n_components), power(n_components * n_coefficients) {}
+  Statistics(std::size_t n_components, std::size_t n_coefficients, std::size_t n_scales)
+      : responsibility(n_components), power(n_components * n_coefficients), shares(n_components * n_scales) {}
   void clear();
   Statistics& operator+=(const Statistics& other);
 };
