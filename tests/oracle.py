@@ -273,3 +273,55 @@ def denoised_image(
         total[s] += weight * estimate.reshape(patch)
         count[s] += weight
     return total / count
+
+
+@dataclass
+class ScaledCourse:
+    lower_bounds: Array
+    weights: Array
+    variances: Array  # (K, n, n) covariances at the scale 1, or (K, n) their diagonals
+    scale_weights: Array
+
+
+def scaled_densities(squares: Array, determinants: Array, scales: Array, n: int) -> Array:
+    """Return log N(x; 0, s_j² C_k), (N, K, J), of squared distances (N, K) at the scale 1 and log-determinants (K,)."""
+    q = scales**2
+    inner = squares[:, :, None] / q + n * np.log(q) + determinants[:, None] + n * np.log(2 * np.pi)
+    return -0.5 * inner
+
+
+def scaled_em(
+    squared: Array | None,
+    X: Array,
+    weights: Array,
+    variances: Array,
+    scales: Array,
+    scale_weights: Array,
+    *,
+    n_iter: int,
+    floor: float = 0.0,
+    sample_weight: Array | None = None,
+) -> ScaledCourse:
+    """Run plain EM of Gaussian scale mixtures, dense: diagonal with squared coefficients (N, n), else full with X."""
+    w = np.ones(len(X)) if sample_weight is None else sample_weight
+    bounds = []
+    n = X.shape[1] if squared is None else squared.shape[1]
+    for _ in range(n_iter):
+        if squared is None:
+            distances = np.stack([(X * np.linalg.solve(C, X.T).T).sum(axis=1) for C in variances], axis=1)
+            determinants = np.array([np.linalg.slogdet(C)[1] for C in variances])
+        else:
+            distances, determinants = squared @ (1 / variances).T, np.log(variances).sum(axis=1)
+        joint = scaled_densities(distances, determinants, scales, n) + np.log(weights[:, None] * scale_weights)
+        total = logsumexp(joint, axis=(1, 2))
+        bounds.append(w @ total / w.sum())
+        gamma = np.exp(joint - total[:, None, None]) * w[:, None, None]
+        shares = gamma.sum(axis=0)
+        N = shares.sum(axis=1)
+        weights, scale_weights = N / N.sum(), shares / N[:, None]
+        u = (gamma / scales**2).sum(axis=2)
+        if squared is None:
+            variances = np.stack([(u[:, k, None] * X).T @ X / N[k] for k in range(len(N))])
+        else:
+            variances = np.maximum(u.T @ squared / N[:, None], floor)
+    return ScaledCourse(np.array(bounds), weights, variances, scale_weights)

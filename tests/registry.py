@@ -47,6 +47,18 @@ ENTRIES = [
         lambda **options: ConvGMM(**({"n_components": 3, "basis": "dct", "random_state": 0} | options)),
         (5, 6),
     ),
+    Entry(
+        "ConvGMM, scales",
+        lambda **options: ConvGMM(**({"n_components": 3, "scales": 4, "random_state": 0} | options)),
+        (6, 6),
+    ),
+    Entry(
+        "FullGMM, scales",
+        lambda **options: FullGMM(
+            **({"n_components": 2, "means": "zero", "scales": [0.5, 1.0, 2.0], "random_state": 0} | options)
+        ),
+        (2, 3),
+    ),
     Entry("FullGMM", lambda **options: FullGMM(**({"n_components": 3, "random_state": 0} | options)), (2, 3)),
     Entry("FullGMM, rotated", lambda **options: FullGMM(**({"n_components": 2, "random_state": 0} | options)), (6, 6)),
     Entry("TorusGMM", lambda **options: TorusGMM(**({"n_components": 3, "random_state": 0} | options)), (6, 6)),

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 _Floats: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64; results have the type of the data
 _Float64 = NDArray[np.float64]
+_Scales: TypeAlias = tuple[_Float64, _Float64] | None  # squared scales (J,), log-weights (K, J)
 _Moments: TypeAlias = tuple[_Float64, _Float64, _Float64, float]
 
 level: str
@@ -52,7 +53,8 @@ def full_expect(
     seed: int = 0,
     iteration: int = 0,
     first_number: int = 0,
-) -> tuple[_Float64, _Float64, _Float64, float, list[int], list[int]]: ...
+    scales: _Scales = None,
+) -> tuple[Any, ...]: ...  # with scales one more array, (K, J)
 def full_moments(
     samples: _Floats,
     offsets: NDArray[np.int64],
@@ -62,10 +64,10 @@ def full_moments(
     n_threads: int,
 ) -> _Moments: ...
 def full_log_density(
-    samples: _Floats, means: _Float64, whiteners: _Floats, constants: _Float64, n_threads: int
+    samples: _Floats, means: _Float64, whiteners: _Floats, constants: _Float64, n_threads: int, scales: _Scales = None
 ) -> _Floats: ...
 def full_posterior(
-    samples: _Floats, means: _Float64, whiteners: _Floats, constants: _Float64, n_threads: int
+    samples: _Floats, means: _Float64, whiteners: _Floats, constants: _Float64, n_threads: int, scales: _Scales = None
 ) -> tuple[_Floats, _Floats]: ...
 def principal_axes(symmetric: _Float64) -> tuple[_Float64, _Float64]: ...
 def project(samples: _Floats, centre: _Float64, axes: _Float64, n_threads: int) -> _Floats: ...
@@ -82,12 +84,23 @@ def spectral_expect(
     seed: int = 0,
     iteration: int = 0,
     first_number: int = 0,
-) -> tuple[_Float64, _Float64, float]: ...
+    scales: _Scales = None,
+) -> tuple[Any, ...]: ...  # with scales one more array, (K, J)
 def spectral_log_density(
-    coefficients: _Floats, multiplicities: _Float64, spectra: _Float64, constants: _Float64, n_threads: int
+    coefficients: _Floats,
+    multiplicities: _Float64,
+    spectra: _Float64,
+    constants: _Float64,
+    n_threads: int,
+    scales: _Scales = None,
 ) -> _Floats: ...
 def spectral_posterior(
-    coefficients: _Floats, multiplicities: _Float64, spectra: _Float64, constants: _Float64, n_threads: int
+    coefficients: _Floats,
+    multiplicities: _Float64,
+    spectra: _Float64,
+    constants: _Float64,
+    n_threads: int,
+    scales: _Scales = None,
 ) -> tuple[_Floats, _Floats]: ...
 
 # bind_torus

@@ -14,12 +14,13 @@ from .families import Family, Spectral
 from .families.spectral import SpectralStart
 from .model import Model
 from .patch_mixture import PatchMixture
+from .scaled_mixture import ScaledMixture
 
 #: Bases by the names that users choose them by.
 _BASES: dict[str, type[Basis]] = {"fourier": Fourier, "dct": DCT}
 
 
-class _Fitted(PatchMixture):
+class _Fitted(ScaledMixture, PatchMixture):
     """The types of the attributes that a fit sets."""
 
     spectra_: NDArray[np.float64]
@@ -64,6 +65,7 @@ class ConvGMM(_Fitted):
         Start of the spectra on the full plane in numpy's FFT order, positive, with equal values at ω and −ω; or
         variances of cosine coefficients. The value at index 0 is ignored with `remove_mean`. Used exactly, without a
         floor.
+    <shared scales>
     <shared starts>
     reg_spectrum : float, default=1e-6
         Floor of every updated spectrum, as a share of the data's mean power per degree of freedom.
@@ -78,6 +80,7 @@ class ConvGMM(_Fitted):
         index 0 with `remove_mean`.
     filter_spectra_ : ndarray of shape (K, *patch shape), float64
         Squared gains of the filters, 1 / spectra_; 0 at ω = 0 with `remove_mean`. Not with ``basis="dct"``.
+    <shared scale attributes>
     <shared attributes>
 
     Examples
@@ -96,19 +99,22 @@ class ConvGMM(_Fitted):
     basis: str = field(default="fourier", kw_only=True)
     init: str = field(default="kmeans++", kw_only=True)
     spectra_init: ArrayLike | None = field(default=None, kw_only=True)
+    scales: int | ArrayLike = field(default=1, kw_only=True)
     reg_spectrum: float = field(default=1e-6, kw_only=True)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PatchMixture._parameter_constraints,
+        **ScaledMixture._parameter_constraints,
         "basis": [StrOptions(set(_BASES))],
         "init": [StrOptions({"kmeans++", "random"})],
         "spectra_init": ["array-like", None],
         "reg_spectrum": [Interval(Real, 0, None, closed="neither")],
     }
-    _arrays: ClassVar[tuple[str, ...]] = ("spectra",)
 
     @classmethod
-    def from_parameters(cls, weights: ArrayLike, spectra: ArrayLike, **parameters: Any) -> Self:
+    def from_parameters(
+        cls, weights: ArrayLike, spectra: ArrayLike, *, scale_weights: ArrayLike | None = None, **parameters: Any
+    ) -> Self:
         """Make a fitted mixture of its weights and spectra.
 
         It answers every question, and is where a fit with ``warm_start=True`` goes on from.
@@ -121,6 +127,8 @@ class ConvGMM(_Fitted):
             Power spectra on the full plane in numpy's FFT order, in squared units of the data: positive, with equal
             values at ω and −ω; or, with ``basis="dct"``, variances of cosine coefficients. The value at index 0 is
             ignored with ``remove_mean=True``.
+        scale_weights : array-like of shape (K, n_scales), default=None
+            Each component's weights of the scales that are given as ``scales=(…)``; rows sum to 1.
         **parameters
             Parameters of the estimator, such as `remove_mean` and `basis`.
 
@@ -138,7 +146,9 @@ class ConvGMM(_Fitted):
             raise ValueError(f"spectra has shape {planes.shape}; (n_components, *patch shape) is needed.")
         if planes.size and parameters.get("remove_mean", True):
             planes.reshape(len(planes), -1)[:, 0] = 0
-        return cls._from_arrays(parameters, {"weights": np.asarray(weights), "spectra": planes}, planes.shape[1:])
+        arrays = {"weights": np.asarray(weights), "spectra": planes}
+        arrays |= cls._scale_arrays(scale_weights, parameters)
+        return cls._from_arrays(parameters, arrays, planes.shape[1:])
 
     @property
     def filter_spectra_(self) -> NDArray[np.float64]:
@@ -177,12 +187,12 @@ class ConvGMM(_Fitted):
     def _basis(self, shape: tuple[int, ...]) -> Basis:
         return _BASES[self.basis](shape, bool(self.remove_mean))
 
-    def _family(self, shape: tuple[int, ...]) -> Spectral:
-        return Spectral(self._basis(shape), self.reg_spectrum)
+    def _family(self, shape: tuple[int, ...]) -> Family:
+        return self._with_scales(Spectral(self._basis(shape), self.reg_spectrum))
 
-    def _given_start(self, family: Spectral, n_samples: int | None, n_features: int) -> SpectralStart:
+    def _given_start(self, family: Family, n_samples: int | None, n_features: int) -> SpectralStart:
         planes = None if self.spectra_init is None else np.array(self.spectra_init, dtype=np.float64)
-        spectra = None if planes is None else family.check_spectra(planes, self.n_components, "spectra_init")
+        spectra = None if planes is None else _spectral(family).check_spectra(planes, self.n_components, "spectra_init")
         return SpectralStart(self.n_components, self.init, self._checked_weights_init(), spectra)
 
     def _check_warm_start(self, model: Model, family: Family, samples: Samples) -> None:
@@ -195,5 +205,6 @@ class ConvGMM(_Fitted):
 
 
 def _spectral(family: Family) -> Spectral:
-    assert isinstance(family, Spectral)
-    return family
+    single = family.unscaled
+    assert isinstance(single, Spectral)
+    return single

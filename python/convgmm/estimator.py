@@ -54,6 +54,19 @@ max_iter : int, default=100
 tol : float, default=1e-3
     EM stops when an iteration changes the mean log-likelihood by less than this, in nats per sample. 0 runs all
     `max_iter`.""",
+    "scales": """\
+scales : int or array-like of shape (n_scales,), default=1
+    Each component is a Gaussian scale mixture p(x|k) = Σ_j ω_kj N(x; 0, s_j² C_k) with these factors s_j of the signal
+    (Andrews and Mallows 1974), so that one component describes a structure at every contrast. An int: so many, in equal
+    steps of the logarithm over the contrasts of the samples, of which the median is 1; chosen when a fit starts. 1:
+    plain Gaussians. Posteriors over components are sums over scales; `scale_posterior` gives that over scales. Hard and
+    stochastic assignments choose a component, whose scales still share the sample.""",
+    "scale attributes": """\
+scales_ : ndarray of shape (n_scales,), float64
+    The factors s_j. Only with `scales`, like the next. A component's covariance is Σ_j ω_kj s_j² times that at the
+    scale 1, which the other attributes hold.
+scale_weights_ : ndarray of shape (K, n_scales), float64
+    Each component's weights ω_kj of the scales; rows sum to 1.""",
     "parameters": """\
 prune_threshold : float, default=1e-4
     Least share of the total sample weight; a component below it is removed during EM. 0 never removes one.
@@ -271,9 +284,6 @@ class Mixture(Fitted):
 
     # ---- what an estimator says of its family ------------------------------------------------------------------------
 
-    #: The arrays that describe a fitted mixture, beside its weights.
-    _arrays: ClassVar[tuple[str, ...]]
-
     @abstractmethod
     def _shape_of(self, given: tuple[int, ...] | None, n_features: int) -> tuple[int, ...]:
         """Return the shape of a sample from that in which it was given, None for two-dimensional input; check it."""
@@ -391,7 +401,7 @@ class Mixture(Fitted):
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_model" in state:
             family, frame, shape = state["_model"]
-            arrays = {name: state[f"{name}_"] for name in ("weights", *type(self)._arrays)}
+            arrays = {name: state[f"{name}_"] for name in ("weights", *family.array_names)}
             state = {**state, "_model": Model(family, frame, arrays, shape)}
         super().__setstate__(state)
 
@@ -444,7 +454,7 @@ class Mixture(Fitted):
         shape = tuple(values["shape"])
         family = FAMILIES[values["family"]["name"]].from_values(values["family"]["options"])
         of_frame = {name[6:]: array for name, array in arrays.items() if name.startswith("frame.")}
-        of_model = {name: arrays[name] for name in ("weights", *self._arrays)}
+        of_model = {name: arrays[name] for name in ("weights", *family.array_names)}
         frame = family.frame_from_arrays(of_frame)
         model = Model.from_arrays(family, of_model, shape, self._threads(), frame)
         bounds = tuple(arrays["lower_bounds"].tolist())

@@ -3,19 +3,20 @@
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .estimator import Mixture, Samples
+from .estimator import Samples
 from .families import Family, Full
 from .families.full import FullStart, check_covariances, precision_factors
 from .model import Model
+from .scaled_mixture import ScaledMixture
 
 
-class _Fitted(Mixture):
+class _Fitted(ScaledMixture):
     """The types of the attributes that a fit sets."""
 
     means_: NDArray[np.float64]
@@ -59,6 +60,7 @@ class FullGMM(_Fitted):
         The same as their inverses.
     resp_init : array-like of shape (n_samples, n_components), default=None
         Responsibilities from which what is not given otherwise starts; rows sum to 1.
+    <shared scales>
     <shared starts>
     reg_covar : float, default=1e-6
         Added to the diagonal of every updated covariance, in squared units of the data. Above 0 the likelihood may
@@ -77,6 +79,7 @@ class FullGMM(_Fitted):
         Their inverses.
     precisions_cholesky_ : ndarray of shape (K, n_features, n_features), float64
         Upper triangular U_k with U_k U_kᵀ = C_k⁻¹, as in scikit-learn's GaussianMixture.
+    <shared scale attributes>
     <shared attributes>
     walk_ : list of (rows, share)
         How the last E-step pruned: after so many rows of z, the share of sample–component pairs evaluated that far.
@@ -97,10 +100,11 @@ class FullGMM(_Fitted):
     covariances_init: ArrayLike | None = field(default=None, kw_only=True)
     precisions_init: ArrayLike | None = field(default=None, kw_only=True)
     resp_init: ArrayLike | None = field(default=None, kw_only=True)
+    scales: int | ArrayLike = field(default=1, kw_only=True)
     reg_covar: float = field(default=1e-6, kw_only=True)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **Mixture._parameter_constraints,
+        **ScaledMixture._parameter_constraints,
         "means": [StrOptions({"free", "zero"})],
         "init": [StrOptions({"kmeans++", "random"})],
         "means_init": ["array-like", None],
@@ -109,10 +113,17 @@ class FullGMM(_Fitted):
         "resp_init": ["array-like", None],
         "reg_covar": [Interval(Real, 0, None, closed="left")],
     }
-    _arrays: ClassVar[tuple[str, ...]] = ("means", "covariances")
 
     @classmethod
-    def from_parameters(cls, weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, **parameters: Any) -> Self:
+    def from_parameters(
+        cls,
+        weights: ArrayLike,
+        means: ArrayLike | Literal["zero"],
+        covariances: ArrayLike,
+        *,
+        scale_weights: ArrayLike | None = None,
+        **parameters: Any,
+    ) -> Self:
         """Make a fitted mixture of its weights, means and covariances.
 
         It answers every question, and is where a fit with ``warm_start=True`` goes on from.
@@ -121,10 +132,12 @@ class FullGMM(_Fitted):
         ----------
         weights : array-like of shape (K,)
             Mixing proportions; they sum to 1.
-        means : array-like of shape (K, n_features)
-            Means.
+        means : array-like of shape (K, n_features), or "zero"
+            Means; "zero" is the parameter of this name.
         covariances : array-like of shape (K, n_features, n_features)
             Covariances, symmetric and positive definite.
+        scale_weights : array-like of shape (K, n_scales), default=None
+            Each component's weights of the scales that are given as ``scales=(…)``; rows sum to 1.
         **parameters
             Parameters of the estimator.
 
@@ -137,7 +150,11 @@ class FullGMM(_Fitted):
         ValueError
             If the arrays do not describe a mixture; says which and why.
         """
-        arrays = {"weights": np.asarray(weights), "means": np.asarray(means), "covariances": np.asarray(covariances)}
+        covariances = np.asarray(covariances)
+        if isinstance(means, str):
+            parameters, means = {**parameters, "means": means}, np.zeros(covariances.shape[:2])
+        arrays = {"weights": np.asarray(weights), "means": np.asarray(means), "covariances": covariances}
+        arrays |= cls._scale_arrays(scale_weights, parameters)
         return cls._from_arrays(parameters, arrays, arrays["means"].shape[1:])
 
     @property
@@ -163,10 +180,13 @@ class FullGMM(_Fitted):
     def _is_shape(self, shape: tuple[int, ...], given: tuple[int, ...] | None, n_features: int) -> bool:
         return given is None or given == shape
 
-    def _family(self, shape: tuple[int, ...]) -> Full:
-        return Full(self.means, self.reg_covar)
+    def _family(self, shape: tuple[int, ...]) -> Family:
+        family = self._with_scales(Full(self.means, self.reg_covar))
+        if self.means != "zero" and family.unscaled is not family:
+            raise ValueError('scales need means="zero": a scale is that of the whole signal.')
+        return family
 
-    def _given_start(self, family: Full, n_samples: int | None, n_features: int) -> FullStart:
+    def _given_start(self, family: Family, n_samples: int | None, n_features: int) -> FullStart:
         K, D = self.n_components, n_features
         weights = self._checked_weights_init()
         means = self._checked_array("means_init", (K, D))

@@ -52,7 +52,7 @@ class PatchMixture(Mixture):
 
     def _check_warm_start(self, model: Model, family: Family, samples: Samples) -> None:
         super()._check_warm_start(model, family, samples)
-        fitted = model.family.to_values()["basis"]["remove_mean"]
+        fitted = model.family.unscaled.to_values()["basis"]["remove_mean"]
         if fitted != self.remove_mean:
             raise ValueError(
                 f"warm_start=True goes on from a fit with remove_mean={fitted}, but remove_mean={self.remove_mean}; "

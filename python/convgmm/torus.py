@@ -1,6 +1,6 @@
 """The mixture of stationary components on a torus larger than the patch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -12,13 +12,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .basis import Fourier
 from .estimator import Samples
-from .families import Family, Torus
+from .families import Family, Scaled, Torus
 from .families.spectral import SpectralStart
 from .model import Model
 from .patch_mixture import PatchMixture
+from .scaled_mixture import ScaledMixture
 
 
-class _Fitted(PatchMixture):
+class _Fitted(ScaledMixture, PatchMixture):
     """The types of the attributes that a fit sets."""
 
     spectra_: NDArray[np.float64]
@@ -62,6 +63,7 @@ class TorusGMM(_Fitted):
     spectra_init : array-like of shape (n_components, *torus shape), default=None
         Start of the spectra on the torus in numpy's FFT order, positive, with equal values at ω and −ω. The value at
         ω = 0 is ignored with `remove_mean`. Used exactly, without a floor.
+    <shared scales>
     <shared starts>
     reg_spectrum : float, default=1e-6
         Floor of every updated spectrum, as a share of the data's mean power per degree of freedom.
@@ -79,6 +81,7 @@ class TorusGMM(_Fitted):
         Squared gains of the filters, 1 / spectra_; 0 at ω = 0 with `remove_mean`.
     covariances_ : ndarray of shape (K, n_features, n_features), float64
         Covariances of patches; without their means with `remove_mean`, and then of rank n_features − 1.
+    <shared scale attributes>
     <shared attributes>
     walk_ : list of (rows, share)
         How the last E-step pruned: after so many rows, the share of sample–component pairs evaluated that far.
@@ -99,22 +102,29 @@ class TorusGMM(_Fitted):
     remove_mean: bool = field(default=True, kw_only=True)
     init: str = field(default="kmeans++", kw_only=True)
     spectra_init: ArrayLike | None = field(default=None, kw_only=True)
+    scales: int | ArrayLike = field(default=1, kw_only=True)
     reg_spectrum: float = field(default=1e-6, kw_only=True)
     inner_iter: int = field(default=4, kw_only=True)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PatchMixture._parameter_constraints,
+        **ScaledMixture._parameter_constraints,
         "torus_shape": ["array-like", None],
         "init": [StrOptions({"kmeans++", "random"})],
         "spectra_init": ["array-like", None],
         "reg_spectrum": [Interval(Real, 0, None, closed="neither")],
         "inner_iter": [Interval(Integral, 1, None, closed="left")],
     }
-    _arrays: ClassVar[tuple[str, ...]] = ("spectra",)
 
     @classmethod
     def from_parameters(
-        cls, weights: ArrayLike, spectra: ArrayLike, patch_shape: tuple[int, ...], **parameters: Any
+        cls,
+        weights: ArrayLike,
+        spectra: ArrayLike,
+        patch_shape: tuple[int, ...],
+        *,
+        scale_weights: ArrayLike | None = None,
+        **parameters: Any,
     ) -> Self:
         """Make a fitted mixture of its weights and spectra.
 
@@ -129,6 +139,8 @@ class TorusGMM(_Fitted):
             with equal values at ω and −ω. The value at ω = 0 is ignored with ``remove_mean=True``.
         patch_shape : tuple of 1 to 3 ints
             Shape of a patch, nowhere larger than the torus.
+        scale_weights : array-like of shape (K, n_scales), default=None
+            Each component's weights of the scales that are given as ``scales=(…)``; rows sum to 1.
         **parameters
             Parameters of the estimator, such as `remove_mean`.
 
@@ -149,7 +161,8 @@ class TorusGMM(_Fitted):
         parameters = {"torus_shape": planes.shape[1:], "patch_shape": patch_shape} | parameters
         shape = cls(**parameters)._checked_patch_shape()
         assert shape is not None
-        return cls._from_arrays(parameters, {"weights": np.asarray(weights), "spectra": planes}, shape)
+        arrays = {"weights": np.asarray(weights), "spectra": planes}
+        return cls._from_arrays(parameters, arrays | cls._scale_arrays(scale_weights, parameters), shape)
 
     @property
     def filter_spectra_(self) -> NDArray[np.float64]:
@@ -184,7 +197,7 @@ class TorusGMM(_Fitted):
         ValueError
             If there is no such phase.
         """
-        return _torus(self.model_).basis.filters(np.sqrt(self.filter_spectra_), phase)
+        return _torus(self.model_.family).basis.filters(np.sqrt(self.filter_spectra_), phase)
 
     def sample_field(self, n_samples: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Draw whole fields on the torus, with `random_state`; `sample` draws windows of them.
@@ -204,7 +217,9 @@ class TorusGMM(_Fitted):
         model = self.model_
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
-        whole = Model(_torus(model).fields, None, dict(model.arrays), model.arrays["spectra"].shape[1:])
+        fields = _torus(model.family).fields
+        family = replace(model.family, single=fields) if isinstance(model.family, Scaled) else fields
+        whole = Model(family, None, dict(model.arrays), model.arrays["spectra"].shape[1:])
         return whole.sample(n_samples, check_random_state(self.random_state))
 
     # ---- what this estimator says of its family ----------------------------------------------------------------------
@@ -227,22 +242,23 @@ class TorusGMM(_Fitted):
             )
         return tuple(int(size) for size in torus)
 
-    def _family(self, shape: tuple[int, ...]) -> Torus:
+    def _family(self, shape: tuple[int, ...]) -> Family:
         basis = Fourier(self._checked_torus_shape(shape), bool(self.remove_mean))
-        return Torus(shape, basis, self.reg_spectrum, self.inner_iter)
+        return self._with_scales(Torus(shape, basis, self.reg_spectrum, self.inner_iter))
 
-    def _given_start(self, family: Torus, n_samples: int | None, n_features: int) -> SpectralStart:
+    def _given_start(self, family: Family, n_samples: int | None, n_features: int) -> SpectralStart:
         planes = None if self.spectra_init is None else np.array(self.spectra_init, dtype=np.float64)
-        spectra = None if planes is None else family.check_spectra(planes, self.n_components, "spectra_init")
+        spectra = None if planes is None else _torus(family).check_spectra(planes, self.n_components, "spectra_init")
         return SpectralStart(self.n_components, self.init, self._checked_weights_init(), spectra)
 
     def _check_warm_start(self, model: Model, family: Family, samples: Samples) -> None:
         super()._check_warm_start(model, family, samples)
         asked = self._checked_torus_shape(samples.shape)
-        if _torus(model).basis.shape != asked:
+        fitted = _torus(model.family).basis.shape
+        if fitted != asked:
             raise ValueError(
-                f"warm_start=True goes on from a fit with torus_shape={_torus(model).basis.shape}, but it is {asked}; "
-                f"set warm_start=False."
+                f"warm_start=True goes on from a fit with torus_shape={fitted}, but it is {asked}; set "
+                f"warm_start=False."
             )
 
     def _details(self) -> dict[str, Any]:
@@ -252,9 +268,10 @@ class TorusGMM(_Fitted):
         return {name: [(int(rows), float(share)) for rows, share in walk] for name, walk in values.items()}
 
 
-def _torus(model: Model) -> Torus:
-    assert isinstance(model.family, Torus)
-    return model.family
+def _torus(family: Family) -> Torus:
+    single = family.unscaled
+    assert isinstance(single, Torus)
+    return single
 
 
 def _covariances(model: Model) -> NDArray[np.float64]:
@@ -265,7 +282,7 @@ def _covariances(model: Model) -> NDArray[np.float64]:
     places = np.indices(shape).reshape(len(shape), -1)
     lags = (places[:, :, None] - places[:, None]) % np.array(spectra.shape[1:])[:, None, None]
     covariances = np.asarray(by_lag[(slice(None), *lags)])
-    if _torus(model).basis.remove_mean:
+    if _torus(model.family).basis.remove_mean:
         covariances = covariances - covariances.mean(axis=1, keepdims=True)
         covariances = covariances - covariances.mean(axis=2, keepdims=True)
     return covariances

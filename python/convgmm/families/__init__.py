@@ -2,11 +2,12 @@
 
 from .family import Assign, CollapseError, Family, Floats, Portrait, Reading
 from .full import Full
+from .scaled import Scaled
 from .spectral import Spectral
 from .torus import Torus
 
 #: Every family, by the name that stands in saved models.
-FAMILIES: dict[str, type[Family]] = {family.__name__: family for family in (Spectral, Full, Torus)}
+FAMILIES: dict[str, type[Family]] = {family.__name__: family for family in (Spectral, Full, Torus, Scaled)}
 
 __all__ = [
     "FAMILIES",
@@ -17,6 +18,7 @@ __all__ = [
     "Full",
     "Portrait",
     "Reading",
+    "Scaled",
     "Spectral",
     "Torus",
 ]

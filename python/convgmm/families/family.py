@@ -31,6 +31,8 @@ from .gaussians import Gaussians
 Floats: TypeAlias = NDArray[np.floating[Any]]
 #: The arrays that describe a mixture to its users, by their names without the underscore; `weights` (K,) is one.
 Arrays: TypeAlias = Mapping[str, NDArray[np.float64]]
+#: Of components of several scales: squared scales (J,), and log-weights (K, J).
+CoreScales: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class CollapseError(ValueError):
@@ -286,6 +288,16 @@ class Family(ABC):
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
 
+    @property
+    @abstractmethod
+    def array_names(self) -> tuple[str, ...]:
+        """The arrays that describe a mixture, beside `weights`."""
+
+    @property
+    def unscaled(self) -> "Family":
+        """The family of its components at one scale: itself, if it has no other."""
+        return self
+
     @abstractmethod
     def to_arrays(self, parameters: Any, frame: Any, n_threads: int) -> dict[str, NDArray[np.float64]]:
         """Return the parameters as their users see them."""
@@ -377,6 +389,44 @@ def merged(parameters: Any, first: int, second: int) -> Any:
         return np.einsum("k,k...->...", share / share.sum(), part[pair])[None]
 
     return merge(parameters)
+
+
+class Scalable(Family):
+    """A family of zero-mean Gaussians that `Scaled` can give several scales: it computes with them where it has to."""
+
+    @abstractmethod
+    def sample_power(self, values: Floats) -> Floats:
+        """Return the mean square of each sample (n,), of values as read or represented."""
+
+    @abstractmethod
+    def amplified(self, values: Floats, factor: Floats) -> Floats:
+        """Return the values of samples with `factor` (n,) times their power."""
+
+    @abstractmethod
+    def with_variance(self, arrays: Arrays, factor: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return a mixture's arrays with `factor` (K,) times its components' covariances."""
+
+    @abstractmethod
+    def expect_scaled(
+        self, prepared: Any, scales: CoreScales, data: Data, n_threads: int, assign: Assign
+    ) -> tuple[Any, NDArray[np.float64]]:
+        """Return statistics with the weights Σ_j γ_nkj / q_j for moments, and responsibilities of each scale (K, J)."""
+
+    @abstractmethod
+    def log_density(self, prepared: Any, values: Floats, n_threads: int, scales: CoreScales | None = None) -> Floats:
+        """Return log p(x|k), (n, K)."""
+
+    @abstractmethod
+    def posterior(
+        self,
+        prepared: Any,
+        values: Floats,
+        n_threads: int,
+        scales: CoreScales | None = None,
+        *,
+        weighted: bool = True,
+    ) -> tuple[Floats, Floats]:
+        """Return responsibilities (n, K), with or without the weights, and log p(x) (n,); NaN where there is none."""
 
 
 def log_weights(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,11 +21,12 @@ from .family import (
     Arrays,
     Assign,
     CollapseError,
+    CoreScales,
     Data,
-    Family,
     Floats,
     Portrait,
     Reading,
+    Scalable,
     effective_ranks,
     log_weights,
     merged,
@@ -206,7 +207,7 @@ class PreparedGaussians:
 
 
 @dataclass(frozen=True)
-class Full(Family):
+class Full(Scalable):
     """Gaussians with full covariance matrices.
 
     Parameters
@@ -365,10 +366,22 @@ class Full(Family):
         self, prepared: PreparedGaussians, data: Data, n_threads: int, assign: Assign = SOFT
     ) -> MomentStatistics:
         """Return moments about the means; remembers each sample's likeliest component for the next time."""
+        return self._statistics(prepared, data, self._sums(prepared, data, n_threads, assign, None))
+
+    def expect_scaled(
+        self, prepared: PreparedGaussians, scales: CoreScales, data: Data, n_threads: int, assign: Assign
+    ) -> tuple[MomentStatistics, NDArray[np.float64]]:
+        """Return the same with the weights Σ_j γ_nkj / q_j, and responsibilities of each scale (K, J)."""
+        *sums, shares = self._sums(prepared, data, n_threads, assign, scales)
+        return self._statistics(prepared, data, sums), shares
+
+    def _sums(
+        self, prepared: PreparedGaussians, data: Data, n_threads: int, assign: Assign, scales: CoreScales | None
+    ) -> tuple[Any, ...]:
         n, K = len(data.values), len(prepared.means)
         if data.memory.get("n_components") != K:  # at first, and when components were removed and others renumbered
             data.memory.update(n_components=K, likeliest=np.full(n, -1, dtype=np.int32))
-        responsibility, first, second, log_likelihood, rows, pairs = _core.full_expect(
+        return _core.full_expect(
             data.values,
             prepared.means,
             prepared.whiteners,
@@ -378,9 +391,14 @@ class Full(Family):
             self.stages(data.values.shape[1]),
             n_threads,
             *assign.arguments(data.block),
+            scales,
         )
+
+    def _statistics(self, prepared: PreparedGaussians, data: Data, sums: Any) -> MomentStatistics:
+        responsibility, first, second, log_likelihood, rows, pairs = sums
         walk = tuple(zip(rows, pairs, strict=True))
-        return MomentStatistics(prepared.means, responsibility, first, second, log_likelihood, walk, n * K)
+        n_pairs = len(data.values) * len(prepared.means)
+        return MomentStatistics(prepared.means, responsibility, first, second, log_likelihood, walk, n_pairs)
 
     def stages(self, n_features: int) -> list[int]:
         """Return after how many rows of z to look which components are left; none: the core plans them."""
@@ -429,16 +447,39 @@ class Full(Family):
 
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
-    def log_density(self, prepared: PreparedGaussians, values: Floats, n_threads: int) -> Floats:
+    def log_density(
+        self, prepared: PreparedGaussians, values: Floats, n_threads: int, scales: CoreScales | None = None
+    ) -> Floats:
         """Return log p(x|k), (n, K), every component evaluated in full."""
-        return _core.full_log_density(values, prepared.means, prepared.whiteners, prepared.log_normalisers, n_threads)
+        return _core.full_log_density(
+            values, prepared.means, prepared.whiteners, prepared.log_normalisers, n_threads, scales
+        )
 
     def posterior(
-        self, prepared: PreparedGaussians, values: Floats, n_threads: int, *, weighted: bool = True
+        self,
+        prepared: PreparedGaussians,
+        values: Floats,
+        n_threads: int,
+        scales: CoreScales | None = None,
+        *,
+        weighted: bool = True,
     ) -> tuple[Floats, Floats]:
         """Return responsibilities (n, K) and log p(x) (n,)."""
         constants = prepared.log_normalisers + (prepared.log_weights if weighted else 0)
-        return _core.full_posterior(values, prepared.means, prepared.whiteners, constants, n_threads)
+        return _core.full_posterior(values, prepared.means, prepared.whiteners, constants, n_threads, scales)
+
+    def sample_power(self, values: Floats) -> Floats:
+        """Return the mean square of each sample's values, (n,)."""
+        # Not a matrix product: a library's may depend on its threads.
+        return np.asarray(np.einsum("nd,nd->n", values, values) / values.dtype.type(values.shape[1]))
+
+    def amplified(self, values: Floats, factor: Floats) -> Floats:
+        """Return samples times the root of `factor`."""
+        return np.asarray(values * np.sqrt(factor)[:, None])
+
+    def with_variance(self, arrays: Arrays, factor: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return covariances times `factor`."""
+        return {**arrays, "covariances": arrays["covariances"] * factor[:, None, None]}
 
     def draw(self, arrays: Arrays, component: int, n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
         """Return n samples (n, D) of one component."""
@@ -499,6 +540,11 @@ class Full(Family):
         return Rotated(weights, removes_mean, frame.centre, axes, parameters.means, covariances)
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
+
+    @property
+    def array_names(self) -> tuple[str, ...]:
+        """Means and covariances."""
+        return ("means", "covariances")
 
     def to_arrays(self, parameters: Gaussians, frame: FullFrame, n_threads: int) -> dict[str, NDArray[np.float64]]:
         """Return weights (K,), means (K, D) and covariances (K, D, D) in the samples' coordinates."""

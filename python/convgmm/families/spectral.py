@@ -14,8 +14,24 @@ from .. import _core
 from ..basis import BASES, Basis
 from ..initialize import kmeans_plus_plus, random_averages
 from ..source import Block
+<<<<<<< HEAD
 from .family import SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading, effective_ranks, log_weights
 from .gaussians import Diagonal
+=======
+from .family import (
+    SOFT,
+    Arrays,
+    Assign,
+    CoreScales,
+    Data,
+    Floats,
+    Portrait,
+    Reading,
+    Scalable,
+    effective_ranks,
+    log_weights,
+)
+>>>>>>> 2e4a89a (Components of several scales: one describes a structure at every contrast, in any basis, with full covariances or on a torus)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +132,7 @@ class PreparedSpectra:
 
 
 @dataclass(frozen=True)
-class Spectral(Family):
+class Spectral(Scalable):
     """Gaussians whose covariance is diagonal in a basis.
 
     Parameters
@@ -148,7 +164,7 @@ class Spectral(Family):
 
     def survey(self, reading: Reading, n_threads: int) -> SpectralSurvey:
         """Return total power, and which samples have none."""
-        return self.survey_power(reading.block, self._sample_power(reading.values))
+        return self.survey_power(reading.block, self.sample_power(reading.values))
 
     def survey_power(self, block: Block, power: Floats) -> SpectralSurvey:
         """Return the survey of samples with this power per degree of freedom, (n,)."""
@@ -164,7 +180,7 @@ class Spectral(Family):
             not total > 0 and not block.samples.any(),
         )
 
-    def _sample_power(self, values: Floats) -> Floats:
+    def sample_power(self, values: Floats) -> Floats:
         """Return each sample's power per degree of freedom, (n,)."""
         share = self.basis.multiplicities / self.basis.degrees_of_freedom
         # Not a matrix product: a library's may depend on its threads.
@@ -214,13 +230,13 @@ class Spectral(Family):
             if not _has_inverse(least, data.values.dtype):
                 raise ValueError(f"spectra_init holds {least:.3g}, too small for {data.values.dtype}; pass float64.")
         elif given.init == "random":
-            power = self._sample_power(data.values)
+            power = self.sample_power(data.values)
             spectra = random_averages(data.values, power, data.block.weight, K, frame.floor, rng)
         else:
             spectra = kmeans_plus_plus(
                 data.values,
                 self.basis.multiplicities,
-                self._sample_power(data.values),
+                self.sample_power(data.values),
                 data.block.weight,
                 K,
                 frame.floor,
@@ -249,16 +265,27 @@ class Spectral(Family):
         self, prepared: PreparedSpectra, data: Data, n_threads: int, assign: Assign = SOFT
     ) -> SpectralStatistics:
         """Return responsibilities summed, and squared coefficients weighted by them."""
-        return SpectralStatistics(
-            *_core.spectral_expect(
-                data.values,
-                prepared.multiplicities,
-                prepared.spectra,
-                prepared.log_weights + prepared.log_normalisers,
-                data.block.weight,
-                n_threads,
-                *assign.arguments(data.block),
-            )
+        return SpectralStatistics(*self._sums(prepared, data, n_threads, assign, None))
+
+    def expect_scaled(
+        self, prepared: PreparedSpectra, scales: CoreScales, data: Data, n_threads: int, assign: Assign
+    ) -> tuple[SpectralStatistics, NDArray[np.float64]]:
+        """Return the same with Σ_j γ_nkj / q_j for squared coefficients, and responsibilities of each scale (K, J)."""
+        *sums, shares = self._sums(prepared, data, n_threads, assign, scales)
+        return SpectralStatistics(*sums), shares
+
+    def _sums(
+        self, prepared: PreparedSpectra, data: Data, n_threads: int, assign: Assign, scales: CoreScales | None
+    ) -> tuple[Any, ...]:
+        return _core.spectral_expect(
+            data.values,
+            prepared.multiplicities,
+            prepared.spectra,
+            prepared.log_weights + prepared.log_normalisers,
+            data.block.weight,
+            n_threads,
+            *assign.arguments(data.block),
+            scales,
         )
 
     def maximize(self, statistics: SpectralStatistics, parameters: Spectra, frame: SpectralFrame) -> Spectra:
@@ -278,18 +305,26 @@ class Spectral(Family):
 
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
-    def log_density(self, prepared: PreparedSpectra, values: Floats, n_threads: int) -> Floats:
+    def log_density(
+        self, prepared: PreparedSpectra, values: Floats, n_threads: int, scales: CoreScales | None = None
+    ) -> Floats:
         """Return log p(x|k), (n, K)."""
         return _core.spectral_log_density(
-            values, prepared.multiplicities, prepared.spectra, prepared.log_normalisers, n_threads
+            values, prepared.multiplicities, prepared.spectra, prepared.log_normalisers, n_threads, scales
         )
 
     def posterior(
-        self, prepared: PreparedSpectra, values: Floats, n_threads: int, *, weighted: bool = True
+        self,
+        prepared: PreparedSpectra,
+        values: Floats,
+        n_threads: int,
+        scales: CoreScales | None = None,
+        *,
+        weighted: bool = True,
     ) -> tuple[Floats, Floats]:
         """Return responsibilities (n, K) and log p(x) (n,)."""
         constants = prepared.log_normalisers + (prepared.log_weights if weighted else 0)
-        return _core.spectral_posterior(values, prepared.multiplicities, prepared.spectra, constants, n_threads)
+        return _core.spectral_posterior(values, prepared.multiplicities, prepared.spectra, constants, n_threads, scales)
 
     def draw(self, arrays: Arrays, component: int, n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
         """Return n patches of one component."""
@@ -320,6 +355,7 @@ class Spectral(Family):
         title, scale, sheet_title = self.basis.portrait
         return [Portrait(title, self.basis.centred(logarithm), limits, "viridis", scale, "spectra", sheet_title)]
 
+<<<<<<< HEAD
     def gaussians(self, parameters: Spectra, frame: SpectralFrame) -> Diagonal:
         """Return the spectra in the basis of real coefficients."""
         axes, group = self.basis.axes()
@@ -328,8 +364,23 @@ class Spectral(Family):
     def stationary_spectra(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return the spectra, if the basis makes them those of fields."""
         return arrays["spectra"] if self.basis.is_stationary else super().stationary_spectra(arrays)
+=======
+    def amplified(self, values: Floats, factor: Floats) -> Floats:
+        """Return squared coefficients times `factor`."""
+        return np.asarray(values * factor[:, None])
+
+    def with_variance(self, arrays: Arrays, factor: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return spectra times `factor`."""
+        spectra = arrays["spectra"]
+        return {**arrays, "spectra": spectra * factor.reshape(-1, *[1] * (spectra.ndim - 1))}
+>>>>>>> 2e4a89a (Components of several scales: one describes a structure at every contrast, in any basis, with full covariances or on a torus)
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
+
+    @property
+    def array_names(self) -> tuple[str, ...]:
+        """The spectra."""
+        return ("spectra",)
 
     def to_arrays(self, parameters: Spectra, frame: SpectralFrame, n_threads: int) -> dict[str, NDArray[np.float64]]:
         """Return weights (K,) and spectra on the full plane (K, *shape)."""

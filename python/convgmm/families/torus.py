@@ -20,7 +20,7 @@ from .. import _core
 from ..basis import Fourier, degrees_of_freedom
 from ..initialize import draw, n_draws
 from ..source import Block
-from .family import SHARED, SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading
+from .family import SHARED, SOFT, Arrays, Assign, CoreScales, Data, Floats, Portrait, Reading, Scalable
 from .full import Full, FullFrame, FullSurvey, Gaussians, MomentStatistics, PreparedGaussians
 from .gaussians import Rotated
 from .spectral import Spectral, SpectralFrame, SpectralStart, SpectralSurvey
@@ -86,7 +86,7 @@ class TorusFrame:
 
 
 @dataclass(frozen=True)
-class Torus(Family):
+class Torus(Scalable):
     """Zero-mean Gaussians of windows of stationary fields on a torus.
 
     Parameters
@@ -151,9 +151,9 @@ class Torus(Family):
     def survey(self, reading: Reading, n_threads: int) -> TorusSurvey:
         """Return the moments of the samples, and which have no power."""
         moments = self._gaussians.survey(reading, n_threads)
-        return TorusSurvey(moments, self._patches.survey_power(reading.block, self._sample_power(reading.values)))
+        return TorusSurvey(moments, self._patches.survey_power(reading.block, self.sample_power(reading.values)))
 
-    def _sample_power(self, X: Floats) -> Floats:
+    def sample_power(self, X: Floats) -> Floats:
         """Return the power of read samples (n, n_features) per degree of freedom, (n,)."""
         # Not a matrix product: a library's may depend on its threads.
         power = np.einsum("nd,nd->n", X, X) / X.dtype.type(degrees_of_freedom(self.shape, self.basis.remove_mean))
@@ -192,7 +192,7 @@ class Torus(Family):
         if given.spectra is not None:
             return self._at(weights, given.spectra, frame, n_threads)
         block, patches = data.block, self._patches
-        power = self._sample_power(self.read(block, n_threads).values)
+        power = self.sample_power(self.read(block, n_threads).values)
         chosen = draw(power, block.weight, n_draws(K, prod(self.shape), 8), rng)
         X = data.values[chosen].astype(np.float64)
         axes = np.ascontiguousarray(frame.axes.T)
@@ -233,6 +233,12 @@ class Torus(Family):
         """Return moments about 0."""
         return self._gaussians.expect(prepared, data, n_threads, assign)
 
+    def expect_scaled(
+        self, prepared: PreparedGaussians, scales: CoreScales, data: Data, n_threads: int, assign: Assign
+    ) -> tuple[MomentStatistics, NDArray[np.float64]]:
+        """Return the same with the weights Σ_j γ_nkj / q_j, and responsibilities of each scale (K, J)."""
+        return self._gaussians.expect_scaled(prepared, scales, data, n_threads, assign)
+
     def maximize(self, statistics: MomentStatistics, parameters: TorusSpectra, frame: TorusFrame) -> TorusSpectra:
         """Return spectra that are likelier under the scatter S_k of each component, none below the floor.
 
@@ -259,15 +265,31 @@ class Torus(Family):
 
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
-    def log_density(self, prepared: PreparedGaussians, values: Floats, n_threads: int) -> Floats:
+    def log_density(
+        self, prepared: PreparedGaussians, values: Floats, n_threads: int, scales: CoreScales | None = None
+    ) -> Floats:
         """Return log p(x|k), (n, K), every component evaluated in full."""
-        return self._gaussians.log_density(prepared, values, n_threads)
+        return self._gaussians.log_density(prepared, values, n_threads, scales)
 
     def posterior(
-        self, prepared: PreparedGaussians, values: Floats, n_threads: int, *, weighted: bool = True
+        self,
+        prepared: PreparedGaussians,
+        values: Floats,
+        n_threads: int,
+        scales: CoreScales | None = None,
+        *,
+        weighted: bool = True,
     ) -> tuple[Floats, Floats]:
         """Return responsibilities (n, K) and log p(x) (n,)."""
-        return self._gaussians.posterior(prepared, values, n_threads, weighted=weighted)
+        return self._gaussians.posterior(prepared, values, n_threads, scales, weighted=weighted)
+
+    def amplified(self, values: Floats, factor: Floats) -> Floats:
+        """Return samples times the root of `factor`."""
+        return self._gaussians.amplified(values, factor)
+
+    def with_variance(self, arrays: Arrays, factor: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return spectra times `factor`."""
+        return self.fields.with_variance(arrays, factor)
 
     def draw(self, arrays: Arrays, component: int, n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
         """Return n patches (n, *shape): windows of fields."""
@@ -308,6 +330,11 @@ class Torus(Family):
         return arrays["spectra"]
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
+
+    @property
+    def array_names(self) -> tuple[str, ...]:
+        """The spectra."""
+        return ("spectra",)
 
     def to_arrays(self, parameters: TorusSpectra, frame: TorusFrame, n_threads: int) -> dict[str, NDArray[np.float64]]:
         """Return weights (K,) and spectra on the full plane of the torus (K, *torus shape)."""

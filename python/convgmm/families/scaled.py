@@ -1,0 +1,372 @@
+"""Gaussian scale mixtures: each component of another family at several contrasts (Andrews and Mallows, 1974).
+
+    p(x|k) = Σ_j ω_kj N(x; 0, q_j C_k),    γ_nkj ∝ π_k ω_kj N(x_n; 0, q_j C_k),    u_nk = Σ_j γ_nkj / q_j
+    π_k = N_k / N,    ω_kj = N_kj / N_k,    C_k from Σ_n u_nk x_n x_nᵀ / N_k
+
+The grid q_j = s_j² is fixed, so nothing else needs to fix the size of C_k: it is the covariance at the scale 1. One
+distance serves all scales. Where samples are assigned to one component, its scales still share them.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..source import Block
+from .family import (
+    SHARED,
+    SOFT,
+    Arrays,
+    Assign,
+    CoreScales,
+    Data,
+    Family,
+    Floats,
+    Portrait,
+    Reading,
+    Scalable,
+    log_weights,
+)
+from .full import Full
+from .spectral import Spectral
+from .torus import Torus
+
+# Bins of the histogram of contrasts: so many for each factor of 2 in power, from 2^-1100 on.
+_BINS = 8
+_OCTAVES = 1100
+# Shares of the samples below the least, and above the largest scale of a chosen grid; the least step from one to the
+# next.
+_OUTSIDE = 0.002
+_LEAST_STEP = 1.05
+
+_SCALABLE: dict[str, type[Scalable]] = {family.__name__: family for family in (Spectral, Full, Torus)}
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledParameters:
+    """Parameters at the scale 1, scales s_j (J,) and their weights in each component (K, J)."""
+
+    single: Any
+    scales: NDArray[np.float64] = field(metadata=SHARED)
+    scale_weights: NDArray[np.float64]
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Mixing proportions, (K,)."""
+        return np.asarray(self.single.weights)
+
+    def take(self, kept: NDArray[np.intp]) -> "ScaledParameters":
+        """Return the components of these indices, their weights renormalised."""
+        return ScaledParameters(self.single.take(kept), self.scales, self.scale_weights[kept])
+
+    def with_weights(self, weights: NDArray[np.float64]) -> "ScaledParameters":
+        """Return the same components in other proportions."""
+        return replace(self, single=self.single.with_weights(weights))
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledStatistics:
+    """Statistics with the weights u in the place of γ for moments, and responsibilities of each scale (K, J)."""
+
+    single: Any
+    shares: NDArray[np.float64]
+
+    @property
+    def responsibility(self) -> NDArray[np.float64]:
+        """Σ γ, (K,)."""
+        return np.asarray(self.single.responsibility)
+
+    @property
+    def log_likelihood(self) -> float:
+        """Σ log p(x)."""
+        return float(self.single.log_likelihood)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Those of the E-step."""
+        return dict(self.single.details)
+
+    def __add__(self, other: "ScaledStatistics") -> "ScaledStatistics":
+        return ScaledStatistics(self.single + other.single, self.shares + other.shares)
+
+    def __mul__(self, factor: float) -> "ScaledStatistics":
+        return ScaledStatistics(self.single * factor, self.shares * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledSurvey:
+    """A survey, and the weights of samples by the logarithm of their power, in bins."""
+
+    single: Any
+    histogram: NDArray[np.float64]
+
+    def __add__(self, other: "ScaledSurvey") -> "ScaledSurvey":
+        return ScaledSurvey(self.single + other.single, self.histogram + other.histogram)
+
+    def power(self, share: float) -> float:
+        """Return the power that this share of the samples does not exceed."""
+        cumulative = np.cumsum(self.histogram)
+        place = int(np.searchsorted(cumulative, share * cumulative[-1]))
+        return float(2.0 ** ((place + 0.5) / _BINS - _OCTAVES))
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledFrame:
+    """A frame, the scales (J,) of a fit, and the power of a sample at the scale 1."""
+
+    single: Any
+    scales: NDArray[np.float64]
+    power: float
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScales:
+    """What is prepared at the scale 1, squared scales (J,) and log-weights (K, J)."""
+
+    single: Any
+    scales: CoreScales
+
+    @property
+    def resolution(self) -> float:
+        """That at the scale 1."""
+        return float(self.single.resolution)
+
+
+@dataclass(frozen=True)
+class Scaled(Family):
+    """Components of another family, each at several scales.
+
+    Parameters
+    ----------
+    single : Scalable
+        The family at one scale.
+    scales : int, or tuple of float
+        How many, chosen from the samples' spread of contrast; or the factors s_j of the signal.
+    """
+
+    single: Scalable
+    scales: int | tuple[float, ...]
+
+    @property
+    def unscaled(self) -> Family:
+        """The family at one scale."""
+        return self.single
+
+    @property
+    def array_names(self) -> tuple[str, ...]:
+        """Those at one scale, and two more."""
+        return (*self.single.array_names, "scales", "scale_weights")
+
+    def to_values(self) -> dict[str, Any]:
+        """Return the options as JSON values, the family by its name."""
+        single = {"name": type(self.single).__name__, "options": self.single.to_values()}
+        return {"single": single, "scales": self.scales}
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> "Scaled":
+        """Return the family with options that `to_values` gave."""
+        single, scales = values["single"], values["scales"]
+        family = _SCALABLE[single["name"]].from_values(single["options"])
+        return cls(family, scales if isinstance(scales, int) else tuple(scales))
+
+    # ---- samples -----------------------------------------------------------------------------------------------------
+
+    def read(self, block: Block, n_threads: int) -> Reading:
+        """Read as at one scale."""
+        return self.single.read(block, n_threads)
+
+    def survey(self, reading: Reading, n_threads: int) -> ScaledSurvey:
+        """Return the survey, with a histogram of contrasts."""
+        single = self.single.survey(reading, n_threads)
+        power = self.single.sample_power(reading.values).astype(np.float64)
+        used = power > 0
+        weight = None if reading.block.weight is None else reading.block.weight[used]
+        place = np.floor((np.log2(power[used]) + _OCTAVES) * _BINS).astype(np.intp)
+        return ScaledSurvey(single, np.bincount(place, weight, 2 * _BINS * _OCTAVES).astype(np.float64))
+
+    def frame(self, survey: ScaledSurvey) -> ScaledFrame:
+        """Return the frame, and the grid.
+
+        A chosen grid goes in equal steps of the logarithm from the contrast of the faintest samples to that of the
+        strongest, but for a few, all divided by the median.
+        """
+        single = self.single.frame(survey.single)
+        if not survey.histogram.any():
+            raise ValueError("X is zero everywhere: there is no contrast that scales could describe.")
+        typical = survey.power(0.5)
+        if not isinstance(self.scales, int):
+            return ScaledFrame(single, np.array(self.scales), typical)
+        low, high = (np.sqrt(survey.power(share) / typical) for share in (_OUTSIDE, 1 - _OUTSIDE))
+        middle, half = np.sqrt(low * high), max(np.sqrt(high / low), _LEAST_STEP ** ((self.scales - 1) / 2))
+        return ScaledFrame(single, np.geomspace(middle / half, middle * half, self.scales), typical)
+
+    def represent(self, reading: Reading, frame: ScaledFrame, n_threads: int) -> Data:
+        """Represent as at one scale."""
+        return self.single.represent(reading, frame.single, n_threads)
+
+    # ---- EM ----------------------------------------------------------------------------------------------------------
+
+    def start(
+        self, given: Any, data: Data, frame: ScaledFrame, rng: np.random.RandomState, n_threads: int
+    ) -> ScaledParameters:
+        """Return the start of samples brought to one contrast, so that components differ in shape; equal weights."""
+        power = self.single.sample_power(data.values)
+        factor = np.divide(power.dtype.type(frame.power), power, out=np.ones_like(power), where=power > 0)
+        values = self.single.amplified(data.values, factor)
+        single = self.single.start(given, Data(values, data.block), frame.single, rng, n_threads)
+        data.memory.clear()
+        J = len(frame.scales)
+        return ScaledParameters(single, frame.scales, np.full((len(single.weights), J), 1 / J))
+
+    def may_fall(self) -> bool:
+        """Say whether it may at one scale."""
+        return self.single.may_fall()
+
+    def can_reach(self, parameters: ScaledParameters, frame: ScaledFrame) -> bool:
+        """Say whether the parameters at the scale 1 can be reached."""
+        return self.single.can_reach(parameters.single, frame.single)
+
+    def prepare(
+        self, parameters: ScaledParameters, frame: ScaledFrame, dtype: np.dtype[Any], n_threads: int
+    ) -> PreparedScales:
+        """Return the parameters prepared at the scale 1, and the grid."""
+        single = self.single.prepare(parameters.single, frame.single, dtype, n_threads)
+        return PreparedScales(single, (parameters.scales**2, log_weights(parameters.scale_weights)))
+
+    def expect(self, prepared: PreparedScales, data: Data, n_threads: int, assign: Assign = SOFT) -> ScaledStatistics:
+        """Return the statistics with both weights."""
+        return ScaledStatistics(*self.single.expect_scaled(prepared.single, prepared.scales, data, n_threads, assign))
+
+    def maximize(
+        self, statistics: ScaledStatistics, parameters: ScaledParameters, frame: ScaledFrame
+    ) -> ScaledParameters:
+        """Return ω_kj = N_kj / N_k, and what the family makes of its statistics: they are divided by N_k too."""
+        total = statistics.shares.sum(axis=1, keepdims=True)
+        before = parameters.scale_weights.copy()
+        scale_weights = np.divide(statistics.shares, total, out=before, where=total > 0)
+        single = self.single.maximize(statistics.single, parameters.single, frame.single)
+        return ScaledParameters(single, parameters.scales, scale_weights)
+
+    def expected(
+        self, parameters: ScaledParameters, count: NDArray[np.float64], frame: ScaledFrame
+    ) -> ScaledStatistics:
+        """Return those at the scale 1, since Σ u x xᵀ = N_k C_k of such samples, and N_k ω_kj."""
+        single = self.single.expected(parameters.single, count, frame.single)
+        return ScaledStatistics(single, count[:, None] * parameters.scale_weights)
+
+    def fresh_start(self, n_components: int) -> Any:
+        """Return that at one scale."""
+        return self.single.fresh_start(n_components)
+
+    def merge(self, parameters: ScaledParameters, first: int, second: int) -> ScaledParameters:
+        """Return what the family makes of two components, with the mean of their scales' weights."""
+        pair = [first, second]
+        share = parameters.weights[pair] / parameters.weights[pair].sum()
+        scale_weights = np.einsum("k,kj->j", share, parameters.scale_weights[pair])[None]
+        return ScaledParameters(self.single.merge(parameters.single, first, second), parameters.scales, scale_weights)
+
+    # ---- questions to a model ----------------------------------------------------------------------------------------
+
+    def log_density(self, prepared: PreparedScales, values: Floats, n_threads: int) -> Floats:
+        """Return log p(x|k), (n, K), over all scales."""
+        return self.single.log_density(prepared.single, values, n_threads, prepared.scales)
+
+    def posterior(
+        self, prepared: PreparedScales, values: Floats, n_threads: int, *, weighted: bool = True
+    ) -> tuple[Floats, Floats]:
+        """Return responsibilities (n, K), summed over scales, and log p(x) (n,)."""
+        return self.single.posterior(prepared.single, values, n_threads, prepared.scales, weighted=weighted)
+
+    def scale_posterior(self, prepared: PreparedScales, values: Floats, n_threads: int) -> NDArray[np.float64]:
+        """Return log p(x, s_j) up to a constant of each sample, (n, J): one scale after the other."""
+        squared, log_scale_weights = prepared.scales
+        joint = []
+        for j in range(len(squared)):
+            possible = np.isfinite(prepared.single.log_weights + log_scale_weights[:, j])
+            if not possible.any():
+                joint.append(np.full(len(values), -np.inf))
+                continue
+            single = replace(prepared.single, log_weights=prepared.single.log_weights + log_scale_weights[:, j])
+            scales = (squared[j : j + 1], np.zeros((len(possible), 1)))
+            joint.append(self.single.posterior(single, values, n_threads, scales)[1].astype(np.float64))
+        return np.stack(joint, axis=1)
+
+    def draw(self, arrays: Arrays, component: int, n: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+        """Return n samples of one component, each at a scale drawn from its weights."""
+        drawn = self.single.draw(arrays, component, n, rng)
+        share = arrays["scale_weights"][component]
+        scale = rng.choice(arrays["scales"], size=n, p=share / share.sum())
+        return np.asarray(drawn * scale.reshape(n, *[1] * (drawn.ndim - 1)))
+
+    def parameters_per_component(self, arrays: Arrays) -> int:
+        """Return the number at one scale, and of free weights of scales."""
+        return self.single.parameters_per_component(arrays) + len(arrays["scales"]) - 1
+
+    def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return that of Gaussians with the components' covariances, Σ_j ω_kj q_j C_k, (K, K)."""
+        return self.single.divergence(self._of_covariance(arrays))
+
+    def effective_ranks(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return those at one scale, (K,)."""
+        return self.single.effective_ranks(arrays)
+
+    def _of_covariance(self, arrays: Arrays) -> dict[str, NDArray[np.float64]]:
+        """Return arrays of Gaussians, at one scale, with the components' covariances."""
+        return self.single.with_variance(arrays, arrays["scale_weights"] @ arrays["scales"] ** 2)
+
+    def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
+        """Return those at one scale, and the weights of scales as a curve."""
+        weights = arrays["scale_weights"]
+        curve = Portrait(
+            "scales", weights, (0.0, float(weights.max())), sheet="scales", sheet_title="weights of scales"
+        )
+        return [*self.single.portraits(arrays, shape), curve]
+
+    # ---- arrays ------------------------------------------------------------------------------------------------------
+
+    def to_arrays(
+        self, parameters: ScaledParameters, frame: ScaledFrame, n_threads: int
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the arrays at the scale 1, scales (J,) and their weights (K, J)."""
+        arrays = self.single.to_arrays(parameters.single, frame.single, n_threads)
+        return {**arrays, "scales": parameters.scales.copy(), "scale_weights": parameters.scale_weights}
+
+    def from_arrays(self, arrays: Arrays, frame: ScaledFrame, n_threads: int) -> ScaledParameters:
+        """Return the parameters."""
+        single = self.single.from_arrays(arrays, frame.single, n_threads)
+        return ScaledParameters(single, arrays["scales"], arrays["scale_weights"])
+
+    def check_arrays(self, arrays: Arrays, n_threads: int) -> None:
+        """Check scales and their weights, and the others."""
+        scales, weights, K = arrays["scales"], arrays["scale_weights"], len(arrays["weights"])
+        check_scales(scales)
+        if weights.shape != (K, len(scales)):
+            raise ValueError(f"scale_weights has shape {weights.shape}; ({K}, {len(scales)}) is needed.")
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and np.allclose(weights.sum(axis=1), 1, atol=1e-6)):
+            raise ValueError("scale_weights must be finite and not negative, and its rows must sum to 1.")
+        self.single.check_arrays(arrays, n_threads)
+
+    def check_usable(self, arrays: Arrays, n_threads: int) -> None:
+        """Ask the family at one scale."""
+        self.single.check_usable(arrays, n_threads)
+
+    def frame_of(self, arrays: Arrays) -> ScaledFrame:
+        """Return the frame of samples with the components' covariances."""
+        return ScaledFrame(self.single.frame_of(self._of_covariance(arrays)), arrays["scales"], 1.0)
+
+    def frame_to_arrays(self, frame: ScaledFrame) -> dict[str, NDArray[np.float64]]:
+        """Return the frame at one scale, the scales, and the power at the scale 1."""
+        return {**self.single.frame_to_arrays(frame.single), "scales": frame.scales, "power": np.array(frame.power)}
+
+    def frame_from_arrays(self, arrays: Arrays) -> ScaledFrame:
+        """Return the frame."""
+        return ScaledFrame(self.single.frame_from_arrays(arrays), arrays["scales"], float(arrays["power"]))
+
+
+def check_scales(scales: NDArray[np.float64]) -> None:
+    """Raise a ValueError if scales (J,) are not finite, positive and distinct."""
+    if scales.ndim != 1 or not len(scales):
+        raise ValueError(f"scales has shape {scales.shape}; an int, or (n_scales,) factors are needed.")
+    if not (np.isfinite(scales).all() and (scales > 0).all() and len(np.unique(scales)) == len(scales)):
+        raise ValueError("scales must be finite, positive and different from one another.")
