@@ -93,12 +93,14 @@ class Reading:
 class Data:
     """Samples in the form that the hot loop reads, (n, D), with their weights and numbers.
 
+    `order` (n,) is what a start orders them by if their values cannot tell, as after they were brought to one contrast.
     Whatever an iteration remembers of samples for the next one lies in `memory`, by names of the family's own.
     """
 
     values: Floats
     block: Block
     memory: dict[str, Any] = field(default_factory=dict)
+    order: Floats | None = None
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ class Scaled(Family):
         power = self.single.sample_power(data.values)
         factor = np.divide(power.dtype.type(frame.power), power, out=np.ones_like(power), where=power > 0)
         values = self.single.amplified(data.values, factor)
-        single = self.single.start(given, Data(values, data.block), frame.single, rng, n_threads)
+        single = self.single.start(given, Data(values, data.block, order=power), frame.single, rng, n_threads)
         data.memory.clear()
         J = len(frame.scales)
         return ScaledParameters(single, frame.scales, np.full((len(single.weights), J), 1 / J))

@@ -230,13 +230,12 @@ class Spectral(Scalable):
             if not _has_inverse(least, data.values.dtype):
                 raise ValueError(f"spectra_init holds {least:.3g}, too small for {data.values.dtype}; pass float64.")
         elif given.init == "random":
-            power = self.sample_power(data.values)
-            spectra = random_averages(data.values, power, data.block.weight, K, frame.floor, rng)
+            spectra = random_averages(data.values, self._order(data), data.block.weight, K, frame.floor, rng)
         else:
             spectra = kmeans_plus_plus(
                 data.values,
                 self.basis.multiplicities,
-                self.sample_power(data.values),
+                self._order(data),
                 data.block.weight,
                 K,
                 frame.floor,
@@ -244,6 +243,9 @@ class Spectral(Scalable):
                 n_threads,
             )
         return Spectra(weights, spectra)
+
+    def _order(self, data: Data) -> Floats:
+        return self.sample_power(data.values) if data.order is None else data.order
 
     def can_reach(self, parameters: Spectra, frame: SpectralFrame) -> bool:
         """Say whether all spectra are above the floor."""
