@@ -29,6 +29,7 @@ from .family import (
     log_weights,
 )
 from .full import Full
+from .gaussians import Gaussians
 from .spectral import Spectral
 from .torus import Torus
 
@@ -322,6 +323,19 @@ class Scaled(Family):
             "scales", weights, (0.0, float(weights.max())), sheet="scales", sheet_title="weights of scales"
         )
         return [*self.single.portraits(arrays, shape), curve]
+
+    def gaussians(self, parameters: ScaledParameters, frame: ScaledFrame) -> Gaussians:
+        """Return one Gaussian for each component and scale that it has."""
+        share = parameters.weights[:, None] * parameters.scale_weights
+        component, scale = np.nonzero(share)
+        single = self.single.to_arrays(parameters.single, frame.single, 0)
+        arrays = {name: array[component] for name, array in single.items()} | {"weights": share[component, scale]}
+        arrays = self.single.with_variance(arrays, parameters.scales[scale] ** 2)
+        return self.single.gaussians(self.single.from_arrays(arrays, frame.single, 0), frame.single)
+
+    def stationary_spectra(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return those of components as a whole, Σ_j ω_kj q_j times the spectra, if they are stationary."""
+        return self.single.stationary_spectra(self._of_covariance(arrays))
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
 

@@ -14,10 +14,6 @@ from .. import _core
 from ..basis import BASES, Basis
 from ..initialize import kmeans_plus_plus, random_averages
 from ..source import Block
-<<<<<<< HEAD
-from .family import SOFT, Arrays, Assign, Data, Family, Floats, Portrait, Reading, effective_ranks, log_weights
-from .gaussians import Diagonal
-=======
 from .family import (
     SOFT,
     Arrays,
@@ -31,7 +27,7 @@ from .family import (
     effective_ranks,
     log_weights,
 )
->>>>>>> 2e4a89a (Components of several scales: one describes a structure at every contrast, in any basis, with full covariances or on a torus)
+from .gaussians import Diagonal
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,7 +353,6 @@ class Spectral(Scalable):
         title, scale, sheet_title = self.basis.portrait
         return [Portrait(title, self.basis.centred(logarithm), limits, "viridis", scale, "spectra", sheet_title)]
 
-<<<<<<< HEAD
     def gaussians(self, parameters: Spectra, frame: SpectralFrame) -> Diagonal:
         """Return the spectra in the basis of real coefficients."""
         axes, group = self.basis.axes()
@@ -366,7 +361,7 @@ class Spectral(Scalable):
     def stationary_spectra(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return the spectra, if the basis makes them those of fields."""
         return arrays["spectra"] if self.basis.is_stationary else super().stationary_spectra(arrays)
-=======
+
     def amplified(self, values: Floats, factor: Floats) -> Floats:
         """Return squared coefficients times `factor`."""
         return np.asarray(values * factor[:, None])
@@ -375,7 +370,6 @@ class Spectral(Scalable):
         """Return spectra times `factor`."""
         spectra = arrays["spectra"]
         return {**arrays, "spectra": spectra * factor.reshape(-1, *[1] * (spectra.ndim - 1))}
->>>>>>> 2e4a89a (Components of several scales: one describes a structure at every contrast, in any basis, with full covariances or on a torus)
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
 
