@@ -178,7 +178,6 @@ def _discrimination(data_dir: Place, seeds: range) -> Answer:
             "divergence to the nearest component, nats" if label == "overlap" else "share of frequencies in use"
         )
     figure.axes[0].set_ylabel("test accuracy")
-    figure.axes[0].set_xscale("log")
     figure.axes[1].legend(fontsize=7)
     mean = {name: np.mean(values, axis=0) for name, values in points.items()}
     wide, narrow = (mean[f"spectra to the power {power:g}"] for power in (_POWERS[0], _POWERS[-1]))
