@@ -71,6 +71,10 @@ CASES = {
     "torus 12": Case(_with(TorusGMM, torus_shape=(12, 12))),
     "torus 16": Case(_with(TorusGMM, torus_shape=(16, 16))),
     "full": Case(_with(FullGMM, means="zero", reg_covar=_REG_COVAR), flat=True),
+    "circulant, 9 scales": Case(_with(ConvGMM, scales=9)),
+    "DCT, 9 scales": Case(_with(ConvGMM, basis="dct", scales=9)),
+    "torus 12, 9 scales": Case(_with(TorusGMM, torus_shape=(12, 12), scales=9)),
+    "full, 9 scales": Case(_with(FullGMM, means="zero", reg_covar=_REG_COVAR, scales=9), flat=True),
     "scikit-learn, full": Case(_with(GaussianMixture, reg_covar=_REG_COVAR), (24,), flat=True),
     "studenttmixture": Case(_student, (24,), flat=True),
 }

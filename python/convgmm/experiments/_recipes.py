@@ -181,6 +181,15 @@ RECIPES = {
             ),
         ),
         Recipe(
+            "bsds16-scales",
+            "bsds16 with 9 scales to each component, so that none is spent on a copy of another at another contrast",
+            "not among the published experiments: what becomes of “significant overlaps in the power spectra of "
+            "different filters”",
+            _patches(_photographs, 16, 200_000),
+            (_conv(32, scales=9),),
+            beyond=True,
+        ),
+        Recipe(
             "bsds16-reallocated",
             "bsds16 with 40 trials to move a component from where two overlap to where one fits worst",
             "not among the published experiments: “significant overlaps in the power spectra of different filters” are "
