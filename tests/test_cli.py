@@ -6,13 +6,13 @@ import os
 import numpy as np
 import pytest
 
-from convgmm import ConvGMM, _core, configuration
+from convgmm import ConvGMM, DeepGMM, _core, configuration
 from convgmm._core import _choose
 from convgmm._fftw import _find
 from convgmm.cli import main
 from convgmm.experiments import RECIPES, _measures
 from convgmm.files import write_atomically
-from convgmm.picture_file import read_picture
+from convgmm.picture_file import read_picture, write_picture
 
 PICTURES = {"spectra.png", "likelihood.png", "weights.png", "components-1.png"}
 
@@ -70,6 +70,18 @@ def test_errors_are_one_line(arguments, message, tmp_path, capsys, monkeypatch):
     assert main(filled) == 1
     error = capsys.readouterr().err
     assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_model_that_is_no_mixture_of_patches_is_one_line(tmp_path, capsys):
+    deep = DeepGMM([ConvGMM(2, max_iter=2, tol=10)])
+    deep.fit(np.random.default_rng(0).standard_normal((40, 4, 4))).save(tmp_path / "deep.npz")
+    write_picture(tmp_path / "in.png", np.zeros((9, 9), dtype=np.uint8))
+    assert (
+        main(["denoise", str(tmp_path / "in.png"), str(tmp_path / "out.png"), "--model", f"{tmp_path}/deep.npz"]) == 1
+    )
+    error = capsys.readouterr().err
+    assert "holds a DeepGMM" in error
     assert error.count("\n") == 1
 
 

@@ -201,6 +201,32 @@ def test_missing_values_are_filled_and_known_ones_kept():
     np.testing.assert_array_equal(whole[..., 3], pixels[..., 3])
 
 
+@pytest.mark.parametrize(("shape", "block"), [((96, 96), 1), ((300, 280), 16)])
+def test_little_that_is_known_is_carried_far(shape, block):
+    missing = np.ones(shape, dtype=bool)
+    missing[5 : 5 + block, 7 : 7 + block] = False
+    missing[-1, -1] = False
+    values = np.where(missing, 0, 0.25).astype(np.float32)
+    values[-1, -1] = 0.75
+    filled = restore._filled(values, missing)
+    np.testing.assert_allclose(filled[: shape[0] // 3, : shape[1] // 3], 0.25, atol=1e-6)
+    np.testing.assert_allclose(filled[-9:, -9:], 0.75, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint64])
+def test_wide_integers_need_a_range_and_do_not_wrap(dtype, model):
+    white = np.iinfo(dtype).max
+    image = np.full((12, 12), white, dtype=dtype)
+    with pytest.raises(ValueError, match="pass data_range"):
+        restore.denoise(image, 5, model)
+    restored = restore.denoise(image, 0.1 * white, model, data_range=float(white))
+    assert restored.dtype == dtype
+    assert restored.min() > 0.99 * white
+    pixels = np.rint(255 * noisy()).clip(0, 255)
+    few = restore.denoise(pixels.astype(dtype), 25.5, model, data_range=255)
+    np.testing.assert_array_equal(few, restore.denoise(pixels.astype(np.uint8), 25.5, model))
+
+
 def test_blur_is_undone():
     from scipy.signal import fftconvolve
 
@@ -254,6 +280,11 @@ def test_what_is_no_mixture_is_refused():
         restore.denoise(scene(), 0.1, 3)
     with pytest.raises(FileNotFoundError):
         restore.denoise(scene(), 0.1, "nowhere.npz")
+
+
+def test_an_image_of_other_axes_is_called_so(model):
+    with pytest.raises(ValueError, match="not as many axes"):
+        restore.restore(np.ones(40), np.asarray, np.asarray, 0.1, model=conv())
 
 
 def test_the_shipped_prior_takes_noise_out_of_a_photograph():

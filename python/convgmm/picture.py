@@ -47,12 +47,12 @@ class Picture:
         n_axes : int
             Of the patches that it is to be compared with.
         data_range : float or None
-            What counts as white; None: the largest value of an integer dtype, 1 for floats.
+            What counts as white; None: the largest value of integers of 8 or 16 bits, 1 for floats.
 
         Raises
         ------
         ValueError
-            If it is no such image, or holds values that are not finite.
+            If it is no such image, holds values that are not finite, or wider integers without a range.
         """
         array = np.asarray(image)
         if array.dtype.kind not in "uif":
@@ -65,6 +65,8 @@ class Picture:
             )
         if not np.isfinite(array).all():
             raise ValueError("image holds NaN or infinite values; give them as the mask of inpaint, or replace them.")
+        if data_range is None and array.dtype.kind in "ui" and array.dtype.itemsize > 2:
+            raise ValueError(f"image has dtype {array.dtype}, which does not say what white is: pass data_range.")
         white = (
             float(np.iinfo(array.dtype).max if array.dtype.kind in "ui" else 1) if data_range is None else data_range
         )
@@ -92,7 +94,10 @@ class Picture:
         dtype = self.image.dtype
         if dtype.kind in "ui":
             limits = np.iinfo(dtype)
-            values = np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max)
+            largest = float(limits.max)
+            if largest > limits.max:  # of 64 bits: rounded up to what would wrap around
+                largest = np.nextafter(largest, 0)
+            values = np.clip(np.rint(values.astype(np.float64)), limits.min, largest)
         values = values.astype(dtype)
         return np.concatenate([values, self.image[..., -1:]], axis=-1) if self.has_alpha else values
 
