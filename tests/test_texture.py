@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 
 from convgmm import ConvGMM, FullGMM, TorusGMM, texture
 
@@ -118,6 +119,27 @@ def test_patches_bring_contours():
     assert abs(kurtosis(drawn) - kurtosis(exemplar)) < 0.5 * abs(kurtosis(noise) - kurtosis(exemplar))
     with pytest.raises(ValueError, match="multiples of 2"):
         learnt.synthesize((50, 33), periodic=True)
+
+
+def test_a_fit_replaces_the_one_before_or_changes_nothing(monkeypatch):
+    learnt = texture.PatchTexture(bricks((40, 40)), n_components=4, n_scales=2)
+    with pytest.raises(NotFittedError, match="call fit first"):
+        learnt.synthesize((20, 20))
+    whole, fits = FullGMM.fit, iter([True, False])
+
+    def interrupted(self, X):
+        if next(fits):
+            return whole(self, X)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FullGMM, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        learnt.fit()
+    monkeypatch.undo()
+    with pytest.raises(NotFittedError):
+        learnt.synthesize((20, 20))
+    first = learnt.fit().synthesize((20, 20), random_state=0)
+    np.testing.assert_array_equal(learnt.fit().synthesize((20, 20), random_state=0), first)
 
 
 def test_bad_textures_are_refused():

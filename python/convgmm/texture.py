@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 from scipy.linalg import eigh
 from scipy.ndimage import gaussian_filter, zoom
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 
 from .full import FullGMM
@@ -158,28 +159,35 @@ class PatchTexture:
     patch_size: int = 5
     n_sweeps: int = 4
     random_state: int = 0
-    _scales: list[tuple[Doubles, FullGMM]] = field(default_factory=list, init=False, repr=False)
+    _scales: tuple[tuple[Doubles, FullGMM], ...] = field(default=(), init=False, repr=False)
 
     def fit(self) -> Self:
         """Fit a mixture at every scale."""
         image, p = self.exemplar, self.patch_size
         unit = float(image.std()) or 1.0
+        scales = []
         for _ in range(self.n_scales):
             patches = _patches(image, p)
             if len(patches) < 20 * self.n_components:
                 break
             mixture = FullGMM(
-                self.n_components, reg_covar=1e-4 * unit**2, tol=1e-2, max_iter=50, random_state=self.random_state
+                self.n_components,
+                reg_covar=1e-4 * unit**2,
+                tol=0.1 * patches.shape[1] ** 0.5,
+                max_iter=50,
+                random_state=self.random_state,
             )
-            mixture.set_params(tol=0.1 * patches.shape[1] ** 0.5)
-            self._scales.append((image, mixture.fit(patches)))
+            scales.append((image, mixture.fit(patches)))
             image = _halved(image)
-        if not self._scales:
+        if not scales:
             raise ValueError(f"an exemplar of shape {self.exemplar.shape} is too small for n_components.")
+        self._scales = tuple(scales)
         return self
 
     def synthesize(self, size: tuple[int, int], *, periodic: bool = False, random_state: RandomState = None) -> Doubles:
         """Draw a texture; parameters and result as in `SpotNoise.synthesize`."""
+        if not self._scales:
+            raise NotFittedError("this PatchTexture is not fitted yet: call fit first.")
         shape, p = checked_size(size, 2), self.patch_size
         factor = 2 ** (len(self._scales) - 1)
         # Whole coarse pixels, and margins that are cut off where it need not tile.
