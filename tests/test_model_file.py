@@ -218,3 +218,23 @@ def test_fewer_bits_make_smaller_files_that_answer_alike(dtype, tmp_path):
     np.testing.assert_allclose(loaded.score(X), model.score(X), rtol=1e-3)
     with pytest.raises(ValueError, match="dtype must be"):
         model.save(tmp_path / "small.npz", dtype=np.int8)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("unit", [1e-25, 1e-8, 1e5, 1e25])
+def test_what_fewer_bits_would_destroy_keeps_more(dtype, unit, tmp_path):
+    X = unit * np.random.default_rng(3).standard_normal((300, 6)).cumsum(axis=1)
+    model = FullGMM(2, reg_covar=0, random_state=0, tol=0.1).fit(X)
+    model.save(tmp_path / "small.npz", dtype=dtype)
+    loaded = convgmm.load(tmp_path / "small.npz")
+    np.testing.assert_allclose(loaded.score(X), model.score(X), rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_what_rounding_makes_indefinite_is_not_rounded(dtype, tmp_path):
+    covariance = np.array([[1.0, 1 - 1e-9], [1 - 1e-9, 1.0]])
+    model = FullGMM.from_parameters([1.0], np.zeros((1, 2)), covariance[None])
+    model.save(tmp_path / "small.npz", dtype=dtype)
+    loaded = convgmm.load(tmp_path / "small.npz").covariances_
+    expected = np.linalg.slogdet(covariance)[1]
+    np.testing.assert_allclose(np.linalg.slogdet(loaded[0])[1], expected, atol=0.01)

@@ -165,7 +165,8 @@ class Kept(BaseEstimator):  # type: ignore[misc]
             Where.
         dtype : {float64, float32, float16}, default=float64
             In which the arrays are kept; what is loaded answers as the saved one rounded to it. float16 keeps the
-            Cholesky factors of covariances so, an eighth as large, and all else in float32.
+            Cholesky factors of covariances so, an eighth as large, and all else in float32. An array that its range or
+            rounding would destroy keeps more bits.
 
         Raises
         ------

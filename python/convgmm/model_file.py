@@ -73,17 +73,31 @@ def _stored(name: str, array: NDArray[Any], dtype: np.dtype[Any]) -> tuple[str, 
     """Return an array as it is kept.
 
     In float16, matrices that are symmetric and positive definite are the lower triangles of their Cholesky factors:
-    the product of these is positive definite whatever the rounding. Everything else is float32 then.
+    the product of these is positive definite whatever the rounding. Everything else is float32 then. What a dtype's
+    range or rounding would destroy is kept in the next wider one.
     """
     if array.dtype != np.float64 or dtype == np.float64:
         return name, array
-    if dtype == np.float16 and array.ndim == 3 and np.array_equal(array, array.transpose(0, 2, 1)):
-        try:
-            factors = np.linalg.cholesky(array)
-        except np.linalg.LinAlgError:
-            return name, array.astype(np.float32)
-        return name + _FACTORS, factors[:, *np.tril_indices(array.shape[1])].astype(np.float16)
-    return name, array.astype(np.float32)
+    factors = _cholesky(array)
+    if dtype == np.float16 and factors is not None:
+        diagonal = np.diagonal(factors, axis1=1, axis2=2)
+        if np.finfo(np.float16).tiny <= diagonal.min() and np.abs(factors).max() <= np.finfo(np.float16).max:
+            return name + _FACTORS, factors[:, *np.tril_indices(array.shape[1])].astype(np.float16)
+    size, limits = np.abs(array[array != 0]), np.finfo(np.float32)
+    if size.size and not limits.tiny <= size.min() <= size.max() <= limits.max:
+        return name, array
+    single = array.astype(np.float32)
+    return name, array if factors is not None and _cholesky(single.astype(np.float64)) is None else single
+
+
+def _cholesky(array: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return the factors of matrices (K, D, D) that are symmetric and positive definite, None for other arrays."""
+    if array.ndim != 3 or not np.array_equal(array, array.transpose(0, 2, 1)):
+        return None
+    try:
+        return np.asarray(np.linalg.cholesky(array), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        return None
 
 
 def _loaded(name: str, array: NDArray[Any]) -> tuple[str, NDArray[Any]]:
