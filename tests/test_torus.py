@@ -7,7 +7,8 @@ import oracle
 from conftest import trials
 from convgmm import ConvGMM, FullGMM, TorusGMM, _core
 from convgmm.datasets import extract_patches, load_sample_images
-from convgmm.families.torus import Torus
+from convgmm.families import CollapseError
+from convgmm.families.torus import Torus, TorusFrame
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -94,7 +95,7 @@ def test_densities_are_those_of_its_covariances(rng):
     planes[:, 0, 0] = 0
     C = np.einsum("xw,kw,yw->kxy", window, planes.reshape(2, -1), window.conj()).real
     np.testing.assert_allclose(free.covariances_, centring @ C @ centring, atol=1e-12)
-    assert fitted.model_.n_parameters() == 1 + 2 * 34
+    assert fitted.model_.n_parameters() == 1 + 2 * 25
 
 
 def test_windows_describe_photographs_better_than_circulant_patches():
@@ -156,3 +157,40 @@ def test_an_m_step_nears_the_likeliest_spectrum_whatever_the_steps_pass(rng):
     assert np.diff(bounds).min() >= -1e-12
     best = -0.5 * (np.linalg.slogdet(S)[1] + 16)  # S is the covariance of a field
     assert 0 <= best - bounds[-1] < 1e-5 < bounds[-1] - bounds[20]
+
+
+@pytest.mark.parametrize("remove_mean", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "torus"),
+    [((4, 4), (8, 8)), ((8, 8), (16, 16)), ((8, 8), (12, 12)), ((2, 5), (16, 5)), ((4,), (6,)), ((1, 3), (2, 4))],
+)
+def test_parameters_are_counted_that_samples_can_tell_apart(shape, torus, remove_mean):
+    # The rank of the covariances as a linear function of the spectrum.
+    mixture = TorusGMM.from_parameters([1.0], np.ones((1, *torus)), shape, remove_mean=remove_mean)
+    window, n = oracle.torus_window(shape, torus), np.prod(shape)
+    seen = (np.eye(n) - 1 / n if remove_mean else np.eye(n)) @ window
+    covariances = np.einsum("xw,yw->wxy", seen, seen.conj()).real.reshape(window.shape[1], -1)
+    assert mixture.model_.n_parameters() == np.linalg.matrix_rank(covariances)
+
+
+def test_m_steps_keep_to_the_threads_that_are_asked_for(monkeypatch, rng):
+    asked = []
+
+    def recording(call):
+        return lambda *given: asked.append(given[-1]) or call(*given)
+
+    for name in ("torus_maximize", "torus_covariances"):
+        monkeypatch.setattr(_core, name, recording(getattr(_core, name)))
+    TorusGMM(2, torus_shape=(6, 6), max_iter=3, random_state=0, n_threads=1).fit(fields(rng, 60, (4, 4)))
+    assert set(asked) == {1}
+
+
+def test_an_m_step_without_an_inverse_is_a_collapse(rng):
+    family = Torus((3, 3), TorusGMM(torus_shape=(5, 5))._family((3, 3)).basis)
+    mixture = TorusGMM.from_parameters([1.0], np.ones((1, 5, 5)), (3, 3))
+    frame = TorusFrame(0.0, mixture.model_.frame.axes)
+    parameters = family.from_arrays(mixture.model_.arrays, frame, 1)
+    statistics = family.expected(parameters, np.ones(1), frame)
+    parameters.spectra[:] = 0
+    with pytest.raises(CollapseError, match="reg_spectrum"):
+        family.maximize(statistics, parameters, frame)

@@ -20,7 +20,7 @@ from .. import _core
 from ..basis import Fourier, degrees_of_freedom
 from ..initialize import draw, n_draws
 from ..source import Block
-from .family import SHARED, SOFT, Arrays, Assign, CoreScales, Data, Floats, Portrait, Reading, Scalable
+from .family import SHARED, SOFT, Arrays, Assign, CollapseError, CoreScales, Data, Floats, Portrait, Reading, Scalable
 from .full import Full, FullFrame, FullSurvey, Gaussians, MomentStatistics, PreparedGaussians
 from .gaussians import Rotated
 from .spectral import Spectral, SpectralFrame, SpectralStart, SpectralSurvey
@@ -207,9 +207,8 @@ class Torus(Scalable):
         white = np.full((K, len(self.basis.multiplicities)), frame.floor / self.reg_spectrum)
         first = replace(self, inner_iter=_FIRST_STEPS)
         statistics = MomentStatistics(np.zeros((K, X.shape[1])), *sums)
-        return self._at(
-            weights, first.maximize(statistics, self._at(weights, white, frame, 0), frame).spectra, frame, 0
-        )
+        begun = first.maximize(statistics, self._at(weights, white, frame, n_threads), frame)
+        return self._at(weights, begun.spectra, frame, n_threads)
 
     def _at(
         self, weights: NDArray[np.float64], spectra: NDArray[np.float64], frame: TorusFrame, n_threads: int
@@ -247,9 +246,13 @@ class Torus(Scalable):
         """
         n_threads = parameters.n_threads
         scatter = self._gaussians.maximize(statistics, parameters.gaussians, frame.coordinates)
-        spectra = _core.torus_maximize(
-            scatter.covariances, parameters.spectra, *self._window(frame.axes), frame.floor, self.inner_iter, n_threads
-        )
+        window = self._window(frame.axes)
+        try:
+            spectra = _core.torus_maximize(
+                scatter.covariances, parameters.spectra, *window, frame.floor, self.inner_iter, n_threads
+            )
+        except ValueError as error:
+            raise CollapseError(f"{error}; raise reg_spectrum, or lower n_components.") from None
         unclaimed = statistics.responsibility == 0
         spectra[unclaimed] = parameters.spectra[unclaimed]
         covariances = self._covariances(spectra, frame.axes, n_threads)
@@ -300,8 +303,15 @@ class Torus(Scalable):
         return np.ascontiguousarray(patches)
 
     def parameters_per_component(self, arrays: Arrays) -> int:
-        """Return F."""
-        return len(self.basis.multiplicities)
+        """Return how many numbers of a spectrum its window's covariances tell.
+
+        One covariance for each lag of the window up to its sign, where lags that are one on the torus count once; less
+        their constant part when means are removed. More frequencies than these are not told apart by any sample.
+        """
+        sizes, torus = np.array(self.shape), np.array(self.basis.shape)
+        lags = prod(np.minimum(2 * sizes - 1, torus))
+        own_negatives = prod(1 + (2 * (sizes - 1) >= torus) * (torus % 2 == 0))
+        return int(lags + own_negatives) // 2 - self.basis.remove_mean
 
     def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return that of the windows' Gaussians, (K, K)."""
