@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 import oracle
 from convgmm import ConvGMM, FullGMM, TorusGMM
-from convgmm.families import Full
+from convgmm.families import CollapseError, DensityError, Full, Scaled
 from convgmm.families.family import joined
 from convgmm.families.full import Gaussians
+from convgmm.families.scaled import ScaledParameters
+from convgmm.problem import Held
 from registry import MIXTURES, assert_same
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -154,3 +157,92 @@ def test_effective_ranks_are_those_of_the_covariances(remove_mean, rng):
     np.testing.assert_allclose(conv.model_.effective_ranks(), np.exp(-(share * np.log(share)).sum(axis=1)))
     white = FullGMM.from_parameters([1.0], np.zeros((1, 7)), 3 * np.eye(7)[None])
     np.testing.assert_allclose(white.model_.effective_ranks(), 7)
+
+
+def test_errors_of_a_stream_during_a_trial_are_the_users(rng):
+    X, mixture = badly_started(FullGMM, rng)
+    X = X[rng.permutation(len(X))]
+    n_passes = 1 + mixture.fit(X).n_iter_
+
+    class Failing:
+        passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            if self.passes > n_passes + 3:
+                raise ValueError("the disk is full of holes")
+            return iter(np.array_split(X, 3))
+
+    with pytest.raises(ValueError, match="full of holes"):
+        mixture.set_params(reallocate=3).fit(Failing())
+
+
+@pytest.mark.parametrize("error", [DensityError, CollapseError])
+def test_a_trial_that_cannot_go_on_is_not_kept(error, monkeypatch, rng):
+    X, mixture = badly_started(FullGMM, rng)
+    plain = clone(mixture).fit(X)
+    calls = []
+
+    def expect(self, *given, call=Held.expect):
+        calls.append(given)
+        if len(calls) > plain.n_iter_:
+            raise error("no density")
+        return call(self, *given)
+
+    monkeypatch.setattr(Held, "expect", expect)
+    tried = mixture.set_params(reallocate=2).fit(X)
+    assert [(trial.kept, trial.gain) for trial in tried.reallocations_] == [(False, -np.inf)] * 2
+    assert_same(tried, plain)
+
+
+@pytest.mark.parametrize("n_unused", [1, 2, 3])
+@pytest.mark.parametrize("unused_last", [True, False])
+def test_components_of_weight_0_are_put_where_they_are_missing(n_unused, unused_last, rng):
+    means = np.array([[0.0, 0], [20, 0], [28, 0]])
+    X = np.concatenate([rng.standard_normal((300, 2)) + mean for mean in means])
+    start = np.array([[0.0, 0], [24, 0], *[[1e4 * (k + 1), 0] for k in range(n_unused)]])
+    start = start if unused_last else start[::-1]
+    options = {"means_init": start, "covariances_init": np.tile(np.eye(2), (len(start), 1, 1)), "random_state": 0}
+    mixture = FullGMM(len(start), prune_threshold=0, **options)
+    assert (mixture.fit(X).weights_ == 0).sum() == n_unused
+    plain = mixture.lower_bound_
+    mixture.set_params(reallocate=1).fit(X)
+    assert mixture.reallocations_[0].kept
+    assert mixture.lower_bound_ > plain + 0.3
+    assert (mixture.weights_ == 0).sum() == n_unused - 1
+    assert mixture.n_components_ == len(start)
+
+
+def test_one_component_and_only_unused_ones_beside_it(rng):
+    X = np.concatenate([rng.standard_normal((300, 2)) + np.array([9 * k, 0]) for k in range(2)])
+    start = np.array([[4.5, 0], [1e4, 0], [2e4, 0], [3e4, 0]])
+    options = {"means_init": start, "covariances_init": np.tile(np.eye(2), (4, 1, 1)), "random_state": 0}
+    mixture = FullGMM(4, prune_threshold=0, reallocate=1, **options).fit(X)
+    assert mixture.reallocations_[0].kept
+    assert (mixture.weights_ == 0).tolist().count(True) == 2
+
+
+def test_two_components_of_weight_0_merge_to_their_mean(rng):
+    means, covariances = rng.standard_normal((3, 2)), np.tile(np.eye(2), (3, 1, 1))
+    found = Full("free", 0.0).merge(Gaussians(np.array([0.0, 1.0, 0.0]), means, covariances), 0, 2)
+    np.testing.assert_array_equal(found.weights, [0.0])
+    np.testing.assert_allclose(found.means[0], means[[0, 2]].mean(axis=0))
+    assert np.isfinite(found.covariances).all()
+    scaled = ScaledParameters(Gaussians(np.zeros(2), means[:2], covariances[:2]), np.ones(2), np.eye(2))
+    np.testing.assert_allclose(Scaled(Full("zero", 0.0), 2).merge(scaled, 0, 1).scale_weights, [[0.5, 0.5]])
+
+
+def test_trials_and_what_follows_take_no_more_iterations_than_are_said(monkeypatch, rng):
+    X, mixture = badly_started(FullGMM, rng, reallocate=3, max_iter=4, tol=0)
+    runs = []
+
+    def expect(self, prepared, assign, call=Held.expect):
+        runs.append(assign.iteration)
+        return call(self, prepared, assign)
+
+    monkeypatch.setattr(Held, "expect", expect)
+    fitted = mixture.fit(X)
+    assert max(runs) == 3
+    n_kept = sum(trial.kept for trial in fitted.reallocations_)
+    assert n_kept
+    assert 4 < fitted.n_iter_ <= 4 * (2 + n_kept)

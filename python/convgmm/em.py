@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import numpy as np
 from tqdm.auto import tqdm
 
-from .families import Assign, CollapseError
+from .families import Assign, CollapseError, DensityError
 from .families.family import SOFT
 from .problem import Problem
 
@@ -251,7 +251,7 @@ def run(problem: Problem, start: Any, options: Options, previous: float | None =
             share = statistics.responsibility / total
             bound = statistics.log_likelihood / total
             if not np.isfinite(bound):
-                raise ValueError(
+                raise DensityError(
                     f"the mean log-likelihood of iteration {iteration} is {bound}: the parameters are too far from the "
                     f"samples; give another start, or rescale X."
                 )

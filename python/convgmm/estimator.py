@@ -50,7 +50,7 @@ algorithm : {"em", "stochastic", "hard"}, default="em"
     nor blocks change it; EM then ends when the mean bound of 10 iterations is within `tol` of that of the 10 before.
     With both the likelihood may fall.
 max_iter : int, default=100
-    Most EM iterations.
+    Most EM iterations; `reallocate` adds to them.
 tol : float, default=1e-3
     EM stops when an iteration changes the mean log-likelihood by less than this, in nats per sample. 0 runs all
     `max_iter`.""",
@@ -73,7 +73,8 @@ prune_threshold : float, default=1e-4
 reallocate : int, default=0
     Most trials, after EM has ended, to move a component: the pair that overlaps most becomes one, the component that
     fits worst two, and both are kept if the likelihood has risen after a few iterations (Ueda et al. 2000). Each costs
-    some ten iterations. Only with ``algorithm="em"``.
+    some ten iterations, and no more than 30 or `max_iter`; after the last one that is kept, EM goes on for up to
+    `max_iter` more. Only with ``algorithm="em"``.
 output : {"posterior", "likelihood", "log_density", "standardized"}, default="posterior"
     What `transform` returns.
 temperature : float, default=1
@@ -99,7 +100,7 @@ lower_bounds_ : ndarray of shape (n_iter_,), float64
     Mean log-likelihood that each iteration's E-step found, in nats per sample; the first belongs to the start. The
     parameters kept are those after the last M-step.
 n_iter_ : int
-    Number of iterations.
+    Number of iterations: at most `max_iter`, or, with `reallocate`, twice that and those of the trials that are kept.
 converged_ : bool
     Whether an iteration changed the bound by less than `tol`.
 pruned_ : list of Pruning

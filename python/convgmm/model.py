@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from .families import Family, Floats, Portrait
+from .families import DensityError, Family, Floats, Portrait
 from .families.family import check_weights, log_weights
 from .families.gaussians import Gaussians
 from .source import Block
@@ -228,9 +228,9 @@ class Model:
         return self.family.portraits(self.arrays, self.shape)
 
 
-def no_density(number: int) -> ValueError:
+def no_density(number: int) -> DensityError:
     """Return the error for a sample, by its number, that no component gives a density."""
-    return ValueError(
+    return DensityError(
         f"sample {number} has no finite log-density under any component: it is too far from the model for its dtype; "
         f"look for an outlier, or rescale X."
     )

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from .em import Fit, Options, Pruning, run
-from .families.family import Data, joined
+from .families import DensityError
+from .families.family import Data, joined, log_weights, shares
 from .problem import Problem
 from .source import Block
 
@@ -103,7 +104,7 @@ def reallocated(
         yield fit
     if fit is None:
         return
-    short = replace(options, max_iter=_TRIAL_ITERATIONS, progress=False)
+    short = replace(options, max_iter=min(_TRIAL_ITERATIONS, options.max_iter), progress=False)
     left, plans, moved = n_trials, _planned(problem, fit, rng), False
     while left and (plan := next(plans, None)):
         left -= 1
@@ -125,7 +126,7 @@ def reallocated(
 
 
 def _tried(problem: Problem, start: Any, options: Options, bound: float, drift: float) -> Fit | None:
-    """Run EM from a plan until it converges, or cannot gain any more; None if it has failed.
+    """Run EM from a plan until it converges, or cannot gain any more; None if it cannot go on.
 
     To gain is to rise above the bound by more than EM would have without the trial, by `drift` in an iteration.
     """
@@ -136,7 +137,7 @@ def _tried(problem: Problem, start: Any, options: Options, bound: float, drift: 
             missing = bound + drift * len(found) - found[-1]
             if len(found) >= _LEAST_ITERATIONS and missing > _MOST_STEPS_LEFT * (found[-1] - found[-2] - drift):
                 break
-    except ValueError:  # a covariance collapsed, or a sample was left without a density
+    except DensityError:
         return None
     return reached
 
@@ -198,7 +199,8 @@ class _Labelled:
         data = family.represent(family.read(block, problem.n_threads), problem.frame, problem.n_threads)
         prepared = family.prepare(parameters, problem.frame, data.values.dtype, problem.n_threads)
         gamma, _ = family.posterior(prepared, data.values, problem.n_threads)
-        labels = (gamma.cumsum(axis=1) < rng.uniform(size=(len(gamma), 1))).sum(axis=1)
+        below = gamma.cumsum(axis=1, dtype=np.float64)
+        labels = (below <= rng.uniform(size=(len(gamma), 1)) * below[:, -1:]).sum(axis=1)
         return cls(problem, parameters, block, data, np.minimum(labels, K - 1))
 
     @property
@@ -215,9 +217,7 @@ class _Labelled:
         """Return log p(x) of samples under a mixture, (n,)."""
         family, n_threads = self.problem.family, self.problem.n_threads
         prepared = family.prepare(parameters, self.problem.frame, data.values.dtype, n_threads)
-        joint = family.log_density(prepared, data.values, n_threads) + np.log(
-            parameters.weights / parameters.weights.sum()
-        )
+        joint = family.log_density(prepared, data.values, n_threads) + log_weights(shares(parameters.weights))
         return np.asarray(logsumexp(joint.astype(np.float64), axis=1))
 
     def mean(self, values: NDArray[np.float64], data: Data) -> float:
@@ -235,9 +235,11 @@ class _Labelled:
         for pair in pairs[:_LOOKED_AT]:
             merged = family.merge(self.parameters, *pair)
             data = self.part(np.flatnonzero(np.isin(self.labels, pair)))
+            loss = 0.0  # of two that nothing is drawn from
             if len(data.values):
                 lost = self.density(self.parameters.take(np.array(pair)), data) - self.density(merged, data)
-                found.append((w[list(pair)].sum() * self.mean(lost, data), pair, merged))
+                loss = w[list(pair)].sum() * self.mean(lost, data)
+            found.append((loss, pair, merged))
         return found
 
     def splits(self, rng: np.random.RandomState) -> Iterator[tuple[float, int, Any]]:

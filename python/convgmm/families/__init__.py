@@ -1,6 +1,6 @@
 """Kinds of components: one file each, and the protocol that they follow."""
 
-from .family import Assign, CollapseError, Family, Floats, Portrait, Reading
+from .family import Assign, CollapseError, DensityError, Family, Floats, Portrait, Reading
 from .full import Full
 from .scaled import Scaled
 from .spectral import Spectral
@@ -13,6 +13,7 @@ __all__ = [
     "FAMILIES",
     "Assign",
     "CollapseError",
+    "DensityError",
     "Family",
     "Floats",
     "Full",

@@ -35,7 +35,11 @@ Arrays: TypeAlias = Mapping[str, NDArray[np.float64]]
 CoreScales: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-class CollapseError(ValueError):
+class DensityError(ValueError):
+    """The samples have no density under the parameters that EM has reached, so it cannot go on from them."""
+
+
+class CollapseError(DensityError):
     """A component shrank so far that its covariance is not positive definite any more."""
 
 
@@ -380,15 +384,15 @@ def joined(parts: Sequence[Any], weights: NDArray[np.float64]) -> Any:
 def merged(parameters: Any, first: int, second: int) -> Any:
     """Return the mean of two components' parameters by their weights, with the sum of their weights."""
     pair = np.array([first, second])
-    share = parameters.weights[pair]
+    weights = parameters.weights[pair]
 
     def merge(part: Any) -> Any:
         if part is None or part is parameters.weights:
-            return None if part is None else share.sum(keepdims=True)
+            return None if part is None else weights.sum(keepdims=True)
         if is_dataclass(part) and not isinstance(part, type):
             own = [each.name for each in fields(part) if not each.metadata.get("shared")]
             return replace(part, **{name: merge(getattr(part, name)) for name in own})
-        return np.einsum("k,k...->...", share / share.sum(), part[pair])[None]
+        return np.einsum("k,k...->...", shares(weights), part[pair])[None]
 
     return merge(parameters)
 
@@ -429,6 +433,12 @@ class Scalable(Family):
         weighted: bool = True,
     ) -> tuple[Floats, Floats]:
         """Return responsibilities (n, K), with or without the weights, and log p(x) (n,); NaN where there is none."""
+
+
+def shares(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights that sum to 1 in the same proportions, equal ones if all are 0."""
+    total = weights.sum()
+    return weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
 
 
 def log_weights(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -30,6 +30,7 @@ from .family import (
     effective_ranks,
     log_weights,
     merged,
+    shares,
 )
 from .gaussians import Rotated
 
@@ -62,7 +63,7 @@ class Gaussians:
         """Return the components of these indices, their weights renormalised."""
         weights = self.weights[kept]
         moments = None if self.moments is None else self.moments[kept]
-        return Gaussians(weights / weights.sum(), self.means[kept], self.covariances[kept], moments)
+        return Gaussians(shares(weights), self.means[kept], self.covariances[kept], moments)
 
     def with_weights(self, weights: NDArray[np.float64]) -> "Gaussians":
         """Return the same components in other proportions."""
@@ -433,7 +434,7 @@ class Full(Scalable):
     def merge(self, parameters: Gaussians, first: int, second: int) -> Gaussians:
         """Return one Gaussian with the moments of two: C = Σ_k s_k C_k + s_1 s_2 d dᵀ with d = μ_1 − μ_2, shares s."""
         both: Gaussians = merged(parameters, first, second)
-        share = parameters.weights[[first, second]] / both.weights
+        share = shares(parameters.weights[[first, second]])
         apart = parameters.means[first] - parameters.means[second]
         spread = share.prod() * np.multiply.outer(apart, apart)
         return replace(both, covariances=both.covariances + spread, moments=None)

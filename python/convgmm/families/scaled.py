@@ -27,6 +27,7 @@ from .family import (
     Reading,
     Scalable,
     log_weights,
+    shares,
 )
 from .full import Full
 from .gaussians import Gaussians
@@ -263,7 +264,7 @@ class Scaled(Family):
     def merge(self, parameters: ScaledParameters, first: int, second: int) -> ScaledParameters:
         """Return what the family makes of two components, with the mean of their scales' weights."""
         pair = [first, second]
-        share = parameters.weights[pair] / parameters.weights[pair].sum()
+        share = shares(parameters.weights[pair])
         scale_weights = np.einsum("k,kj->j", share, parameters.scale_weights[pair])[None]
         return ScaledParameters(self.single.merge(parameters.single, first, second), parameters.scales, scale_weights)
 

@@ -26,6 +26,7 @@ from .family import (
     Scalable,
     effective_ranks,
     log_weights,
+    shares,
 )
 from .gaussians import Diagonal
 
@@ -40,7 +41,7 @@ class Spectra:
     def take(self, kept: NDArray[np.intp]) -> "Spectra":
         """Return the components of these indices, their weights renormalised."""
         weights = self.weights[kept]
-        return Spectra(weights / weights.sum(), self.spectra[kept])
+        return Spectra(shares(weights), self.spectra[kept])
 
     def with_weights(self, weights: NDArray[np.float64]) -> "Spectra":
         """Return the same components in other proportions."""
