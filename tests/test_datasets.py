@@ -11,9 +11,19 @@ import tarfile
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
-from convgmm import datasets
-from convgmm.datasets import _bsds500, _mnist, extract_patches, load_bsds500, load_mnist, load_sample_images
+from convgmm import ConvGMM, datasets
+from convgmm.datasets import (
+    Patches,
+    _bsds500,
+    _mnist,
+    _patches,
+    extract_patches,
+    load_bsds500,
+    load_mnist,
+    load_sample_images,
+)
 from convgmm.datasets._idx import read_idx
 
 # ---- patches ---------------------------------------------------------------------------------------------------------
@@ -329,3 +339,81 @@ def test_the_real_photographs(data_dir):
     root = data_dir / "bsds500"
     assert _bsds500._digest(root, _bsds500._photographs(root)) == _bsds500._SHA256
     assert datasets.extract_patches(images, (16, 16), 1000, random_state=0).shape == (1000, 16, 16)
+
+
+# ---- patches that are drawn again ------------------------------------------------------------------------------------
+
+
+def test_patches_are_the_same_in_every_pass_and_as_many_as_asked_for(rng, monkeypatch):
+    images = [rng.standard_normal((40 + 5 * i, 30)).astype(np.float32) for i in range(6)]
+    monkeypatch.setattr(_patches, "_PATCHES_VALUES", 100 * 12)
+    monkeypatch.setattr(_patches, "_GROUP_VALUES", 3000)
+    source = Patches(images, (4, 3), 950, random_state=3)
+    first, second = (list(source) for _ in range(2))
+    assert max(len(block) for block in first) <= 100
+    assert sum(len(block) for block in first) == 950
+    for left, right in zip(first, second, strict=True):
+        np.testing.assert_array_equal(left, right)
+    drawn = np.concatenate(first)
+    assert drawn.shape == (950, 4, 3)
+    assert drawn.dtype == np.float32
+    assert abs(drawn.mean(axis=(1, 2))).max() < 1e-6
+    assert not np.array_equal(drawn, np.concatenate(list(Patches(images, (4, 3), 950, random_state=4))))
+
+
+def test_patches_are_drawn_from_every_position_alike(monkeypatch):
+    images = [np.arange(n_rows * 7.0).reshape(n_rows, 7) + 1000 * i for i, n_rows in enumerate((5, 9, 20))]
+    monkeypatch.setattr(_patches, "_GROUP_VALUES", 80)
+    source = Patches(images, (2, 2), 60000, remove_mean=False, min_std=0, random_state=0)
+    found, counts = np.unique(np.concatenate(list(source))[:, 0, 0], return_counts=True)
+    expected = np.concatenate([image[:-1, :-1].ravel() for image in images])
+    np.testing.assert_array_equal(found, expected)
+    mean = 60000 / len(expected)
+    assert abs(counts - mean).max() < 6 * np.sqrt(mean)
+
+
+def test_patches_of_files_are_those_of_the_images(tmp_path, monkeypatch):
+    pillow = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    paths, images = [], []
+    for i in range(3):
+        pixels = rng.integers(0, 256, (20 + i, 25), dtype=np.uint8)
+        paths.append(tmp_path / f"{i}.png")
+        pillow.fromarray(pixels).save(paths[-1])
+        images.append(pixels.astype(np.float32) / np.float32(255))
+    np.save(tmp_path / "3.npy", images[0])
+    paths.append(str(tmp_path / "3.npy"))
+    images.append(images[0])
+    monkeypatch.setattr(_patches, "_GROUP_VALUES", 1100)
+    of_files, of_images = (list(Patches(given, (5, 5), 300, random_state=1)) for given in (paths, images))
+    for left, right in zip(of_files, of_images, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_patches_refuse_what_extract_patches_does(tmp_path):
+    for images, options, message in (
+        ([], {}, "empty"),
+        ([np.ones((9, 9))], {"n_patches": 0}, "n_patches"),
+        ([np.ones((9, 9))], {"min_std": -1}, "min_std"),
+        ([np.ones((3, 9))], {}, "smaller"),
+        ([np.ones((9, 9)), np.full((9, 9), np.nan)], {}, "NaN"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Patches(images, (4, 4), **{"n_patches": 10, **options})
+    with pytest.raises(ValueError, match="too flat"):
+        list(Patches([np.ones((9, 9))], (4, 4), 10))
+    (tmp_path / "not.jpg").write_bytes(b"no photograph")
+    with pytest.raises((ValueError, OSError)):
+        list(Patches([tmp_path / "not.jpg"], (4, 4), 10))
+
+
+def test_patches_are_a_source_of_every_fit():
+    images = load_sample_images()
+    source = Patches(images, (6, 6), 5000, random_state=0)
+    whole = np.concatenate(list(source))
+    options = {"random_state": 0, "tol": 0, "max_iter": 3}
+    with pytest.warns(ConvergenceWarning):
+        streamed = ConvGMM(4, **options).fit(source)
+    with pytest.warns(ConvergenceWarning):
+        held = ConvGMM(4, **options).fit(whole)
+    np.testing.assert_allclose(streamed.spectra_, held.spectra_, rtol=1e-4, atol=1e-9)

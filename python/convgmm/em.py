@@ -5,21 +5,23 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from .families import Assign, CollapseError, DensityError
-from .families.family import SOFT
+from .algorithms import Algorithm, Batch
+from .families import CollapseError, DensityError
+from .model import Model
 from .problem import Problem
+from .squarem import Squarem
 
 T = TypeVar("T")
 
 # In units of the dtype's resolution: what the mean log-likelihood may fall by before it is called a fall.
 _ROUNDING = 8.0
-# Iterations of stochastic EM whose mean is compared with that of as many before.
-_STOCHASTIC_WINDOW = 10
 # Responsibilities below this are dropped by the core (posterior.hpp).
 _DROPPED = {"float32": 1e-7, "float64": 1e-15}
 
@@ -126,6 +128,10 @@ class Fit:
         What the last E-step told, as fitted attributes.
     reallocations : tuple of Reallocation
         The trials so far.
+    exempt : bool
+        Whether the step that led to the parameters may let the likelihood fall.
+    squarem : Squarem or None
+        Where the acceleration is.
     """
 
     parameters: Any
@@ -135,65 +141,13 @@ class Fit:
     seconds: float
     details: dict[str, Any]
     reallocations: tuple[Any, ...] = ()
+    exempt: bool = False
+    squarem: Squarem | None = None
 
     @property
     def lower_bound(self) -> float:
         """The last of `lower_bounds`."""
         return self.lower_bounds[-1]
-
-
-class Algorithm(Protocol):
-    """How passes over the samples become new parameters."""
-
-    @property
-    def window(self) -> int:
-        """Of the monitor."""
-
-    def may_fall(self) -> bool:
-        """Say whether the likelihood may fall."""
-
-    def step(self, problem: Problem, prepared: Any, iteration: int) -> Any:
-        """Return the statistics of one pass, that `maximize` turns into parameters."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Every pass asks for the statistics of all samples under the same parameters.
-
-    Soft, it is EM (Dempster, Laird and Rubin 1977). Hard, classification EM (Celeux and Govaert 1992), which raises the
-    likelihood of samples together with their components instead. Drawn, stochastic EM (Celeux and Diebolt 1985): a
-    Markov chain about a maximum.
-
-    Attributes
-    ----------
-    assign : Assign
-        How posteriors become weights; its iteration is that of the pass.
-    """
-
-    assign: Assign = SOFT
-
-    @property
-    def window(self) -> int:
-        """1, but more where the bound is random."""
-        return _STOCHASTIC_WINDOW if self.assign.kind == "draw" else 1
-
-    def may_fall(self) -> bool:
-        """Say whether it is not plain EM."""
-        return self.assign.kind != "soft"
-
-    def step(self, problem: Problem, prepared: Any, iteration: int) -> Any:
-        """Return the statistics of all samples."""
-        return problem.expect(prepared, replace(self.assign, iteration=iteration))
-
-
-#: The algorithms by their names, each with how it assigns.
-ALGORITHMS: dict[str, Literal["soft", "hard", "draw"]] = {"em": "soft", "stochastic": "draw", "hard": "hard"}
-
-
-def algorithm(name: str, rng: np.random.RandomState) -> Algorithm:
-    """Return an algorithm of `ALGORITHMS`; one that draws takes a seed."""
-    kind = ALGORITHMS[name]
-    return Batch(Assign(kind, int(rng.randint(np.iinfo(np.int32).max)) if kind == "draw" else 0))
 
 
 @dataclass(frozen=True)
@@ -212,6 +166,8 @@ class Options:
         Makes statistics of the samples.
     progress : bool
         Whether a progress bar is shown.
+    accelerated : bool
+        Whether steps of EM are extrapolated.
     """
 
     tol: float
@@ -219,9 +175,12 @@ class Options:
     prune_threshold: float
     algorithm: Algorithm = field(default_factory=Batch)
     progress: bool = False
+    accelerated: bool = False
 
 
-def run(problem: Problem, start: Any, options: Options, previous: float | None = None) -> Iterator[Fit]:
+def run(
+    problem: Problem, start: Any, options: Options, previous: float | None = None, after: Fit | None = None
+) -> Iterator[Fit]:
     """Iterate until the monitor calls it converged, or for the most iterations; yield what each one reached.
 
     Parameters
@@ -234,45 +193,131 @@ def run(problem: Problem, start: Any, options: Options, previous: float | None =
         When to stop.
     previous : float or None, default=None
         The bound that an earlier run ended with, whose parameters this one goes on from.
+    after : Fit or None, default=None
+        What this run had reached before it was cut off; it goes on from there.
     """
     family, frame, algorithm = problem.family, problem.frame, options.algorithm
     monitor = Monitor(options.tol, family.may_fall() or algorithm.may_fall(), previous, algorithm.window)
-    parameters = start
-    prunings: tuple[Pruning, ...] = ()
-    exempt = False  # may the step from the last iteration to this one let the likelihood fall?
-    relative = _ROUNDING * float(np.finfo(problem.dtype).eps)
-    started = time.perf_counter()
-    with tqdm(total=options.max_iter, desc="EM", unit="it", disable=not options.progress) as bar:
-        for iteration in range(options.max_iter):
-            prepared = family.prepare(parameters, frame, problem.dtype, problem.n_threads)
-            statistics = algorithm.step(problem, prepared, iteration)
-            details = statistics.details
-            total = float(statistics.responsibility.sum())
-            share = statistics.responsibility / total
-            bound = statistics.log_likelihood / total
+    reached = after or Fit(start, (), (), False, 0.0, {}, squarem=Squarem() if options.accelerated else None)
+    monitor.lower_bounds += reached.lower_bounds
+    started = time.perf_counter() - reached.seconds
+    iterations = range(len(reached.lower_bounds), 0 if reached.converged else options.max_iter)
+    with tqdm(
+        total=options.max_iter, initial=iterations.start, desc="EM", unit="it", disable=not options.progress
+    ) as bar:
+        for iteration in iterations:
+            squarem = reached.squarem
+            tried = reached.parameters if squarem is None or squarem.tried is None else squarem.tried
+            try:
+                prepared = family.prepare(tried, frame, problem.dtype, problem.n_threads)
+                statistics, bound = algorithm.step(problem, tried, prepared, iteration)
+            except ValueError:  # no covariance, or no density
+                if tried is reached.parameters:
+                    raise
+                bound = -np.inf
+            if squarem is not None and squarem.rejects(bound):
+                monitor.lower_bounds.append(reached.lower_bound)  # that of the parameters that are gone on from
+                seconds = time.perf_counter() - started
+                bounds = tuple(monitor.lower_bounds)
+                reached = replace(reached, lower_bounds=bounds, seconds=seconds, squarem=squarem.rejected())
+                bar.update()
+                yield reached
+                continue
             if not np.isfinite(bound):
                 raise DensityError(
                     f"the mean log-likelihood of iteration {iteration} is {bound}: the parameters are too far from the "
                     f"samples; give another start, or rescale X."
                 )
-            # Where the bound is near 0, it is the difference of terms of the size of the features' number.
-            rounding = relative * (abs(bound) + problem.n_features) + len(share) * _DROPPED[problem.dtype.name]
-            converged = monitor.converged(bound, rounding + _ROUNDING * prepared.resolution, exempt=exempt)
-            parameters = family.maximize(statistics, parameters, frame)
-            full = share >= options.prune_threshold
-            full[np.argmax(share)] = True
-            pruned = not full.all()
-            exempt = pruned or (iteration == 0 and not family.can_reach(start, frame))
-            if pruned:
-                parameters = parameters.take(np.flatnonzero(full))
-                prunings += tuple(Pruning(iteration, int(k), float(share[k])) for k in np.flatnonzero(~full))
+            rounding = _rounding(problem, bound, len(tried.weights)) + _ROUNDING * prepared.resolution
+            converged = monitor.converged(bound, rounding, exempt=reached.exempt)
+            details, share = statistics.details, statistics.responsibility / float(statistics.responsibility.sum())
+            updated = family.maximize(statistics, tried, frame)
+            parameters, removed = _prune(updated, share, options.prune_threshold, iteration)
+            is_em = algorithm.is_em(iteration)
+            if squarem is not None:
+                squarem = Squarem() if removed or not is_em else squarem.after(family, frame, tried, parameters, bound)
+            reached = Fit(
+                parameters,
+                tuple(monitor.lower_bounds),
+                reached.prunings + removed,
+                converged and not removed,
+                time.perf_counter() - started,
+                details,
+                exempt=bool(removed) or (iteration == 0 and not family.can_reach(start, frame)) or not is_em,
+                squarem=squarem,
+            )
             bar.set_postfix(bound=f"{bound:.4f}", components=len(parameters.weights), refresh=False)
             bar.update()
-            ended = converged and not pruned
-            seconds = time.perf_counter() - started
-            yield Fit(parameters, tuple(monitor.lower_bounds), prunings, ended, seconds, details)
-            if ended:
+            yield reached
+            if reached.converged:
                 return
+
+
+def _rounding(problem: Problem, bound: float, n_components: int) -> float:
+    """Return how far a mean log-likelihood may fall by rounding of its terms."""
+    # Where the bound is near 0, it is the difference of terms of the size of the features' number.
+    relative = _ROUNDING * float(np.finfo(problem.dtype).eps)
+    return relative * (abs(bound) + problem.n_features) + n_components * _DROPPED[problem.dtype.name]
+
+
+def _prune(
+    parameters: Any, share: NDArray[np.float64], threshold: float, iteration: int
+) -> tuple[Any, tuple[Pruning, ...]]:
+    """Return the parameters without the components below a share, never without the last one; and the removals."""
+    full = share >= threshold
+    full[np.argmax(share)] = True
+    if full.all():
+        return parameters, ()
+    removed = tuple(Pruning(iteration, int(k), float(share[k])) for k in np.flatnonzero(~full))
+    return parameters.take(np.flatnonzero(full)), removed
+
+
+@dataclass(frozen=True, eq=False)
+class Iteration:
+    """What a callback is told.
+
+    Attributes
+    ----------
+    run : int
+        Number of the start, from 0.
+    fit : Fit
+        What has been reached.
+    """
+
+    run: int
+    fit: Fit
+    _make: Callable[[Fit], Model]
+
+    @property
+    def number(self) -> int:
+        """Which iteration this is, from 0."""
+        return len(self.fit.lower_bounds) - 1
+
+    @property
+    def lower_bound(self) -> float:
+        """Mean log-likelihood that the E-step found, in nats per sample."""
+        return self.fit.lower_bound
+
+    @property
+    def n_components(self) -> int:
+        """Components that are left."""
+        return len(self.fit.parameters.weights)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start of the run."""
+        return self.fit.seconds
+
+    @cached_property
+    def model(self) -> Model:
+        """The mixture after the M-step; made when it is asked for.
+
+        Raises
+        ------
+        CollapseError
+            If a covariance is not positive definite.
+        """
+        return self._make(self.fit)
 
 
 @dataclass
@@ -283,16 +328,18 @@ class Best(Generic[T]):
     ----------
     finish : callable
         Makes the result of a fit, or raises a CollapseError if that cannot be used.
+    fit : Fit or None
+        The best so far; None: there is none that can be used.
     result : object or None
-        That of the best run so far; None: there is none that can be used.
+        Its result; None: there is none that can be used.
     collapses : list of CollapseError
         Why others were given up.
     """
 
     finish: Callable[[Fit], T]
+    fit: Fit | None = None
     result: T | None = None
     collapses: list[CollapseError] = field(default_factory=list)
-    _bound: float = -np.inf
 
     def consider(self, iterations: Iterator[Fit]) -> None:
         """Run, and keep the result if it is the best."""
@@ -300,9 +347,9 @@ class Best(Generic[T]):
         try:
             for fit in iterations:
                 reached = fit
-            if reached is not None and (self.result is None or reached.lower_bound > self._bound):
+            if reached is not None and (self.fit is None or reached.lower_bound > self.fit.lower_bound):
                 self.result = self.finish(reached)
-                self._bound = reached.lower_bound
+                self.fit = reached
         except CollapseError as collapse:
             self.collapses.append(collapse)
         except KeyboardInterrupt:

@@ -8,7 +8,7 @@ import inspect
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 from numbers import Integral, Real
@@ -25,14 +25,24 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from . import model_file
-from .em import ALGORITHMS, Best, Fit, Options, Pruning, algorithm, run
+from .algorithms import ALGORITHMS, Stepwise, algorithm, stepwise
+from .checkpoint import Checkpoint, Hashing
+from .em import Best, Fit, Iteration, Options, Pruning
 from .families import FAMILIES, CollapseError, Family, Floats
 from .families.family import check_weights, log_weights
 from .model import Model, largest_posteriors
-from .problem import Problem
+from .problem import Held, Problem, shuffled
 from .reallocation import Reallocation, reallocated
 from .source import Blocks, InMemory, Rows, is_source
 from .stationary import stationary_field
+from .training import Training
+
+# Samples in a mini-batch, at least and for each component.
+_BATCH_SIZE = 1000
+_BATCH_SIZE_PER_COMPONENT = 50
+
+# What an estimator remembers of features.
+_FEATURES = ("n_features_in_", "feature_names_in_")
 
 #: What `transform` can give: per sample, one value for each component.
 OUTPUTS = ("log_density", "standardized", "likelihood", "posterior")
@@ -43,14 +53,27 @@ _SHARED_DOCUMENTATION = {
 n_init : int, default=1
     Number of starts; the one with the largest `lower_bound_` is kept. One whose covariances do not stay positive
     definite is given up with a warning, or, if all are, with an error.
-algorithm : {"em", "stochastic", "hard"}, default="em"
+algorithm : {"em", "stochastic", "hard", "online"}, default="em"
     How a sample's posterior enters the sums of an iteration. "em": as it is. "hard": 1 for the likeliest component
     (classification EM, Celeux and Govaert 1992). "stochastic": 1 for a component drawn from the posterior (Celeux and
     Diebolt 1985), keyed by a seed from `random_state`, the iteration and the sample's place, so that neither threads
     nor blocks change it; EM then ends when the mean bound of 10 iterations is within `tol` of that of the 10 before.
-    With both the likelihood may fall.
+    With both the likelihood may fall. "online": `n_epochs` passes of stepwise EM over shuffled mini-batches (Cappé and
+    Moulines 2009; Liang and Klein 2009), each of which moves the sums by a share (t + 2)^−`step_exponent` towards its
+    own, then EM. The bound of such a pass is that of each mini-batch before its step. A stream is shuffled within its
+    blocks.
+batch_size : int, default=None
+    Samples in a mini-batch. None: 1000, or 50 for each component if that is more.
+n_epochs : int, default=1
+    Passes of mini-batches.
+step_exponent : float, default=0.6
+    Above 0.5 and at most 1; the larger, the longer early mini-batches are remembered.
+accelerate : {"squarem"}, default=None
+    Whether steps of EM are extrapolated (Varadhan and Roland 2008). A step that lowers the likelihood is taken back:
+    its pass counts as an iteration whose bound is that of the one before. Only for "em", and for what follows the
+    epochs of "online".
 max_iter : int, default=100
-    Most EM iterations; `reallocate` adds to them.
+    Most iterations, that is, passes over the samples; `reallocate` adds to them.
 tol : float, default=1e-3
     EM stops when an iteration changes the mean log-likelihood by less than this, in nats per sample. 0 runs all
     `max_iter`.""",
@@ -90,7 +113,14 @@ random_state : int, RandomState or None, default=None
 n_threads : int, default=None
     Threads; None is what OpenMP would use. Results do not depend on it, to the last bit.
 verbose : int, default=0
-    Above 0, `fit` shows a progress bar.""",
+    Above 0, `fit` shows a progress bar, and of streams one over the blocks.
+callback : callable, default=None
+    Called after each iteration with an `Iteration`: which it is, its bound, the model. What it returns ends the run if
+    it is true.
+checkpoint : path, default=None
+    File that says how far a fit is. If it exists, `fit` goes on from there, and ends with the bits of a fit that was
+    never cut off; if it belongs to other samples or parameters, that is an error. It is removed when the fit has ended.
+    Writing takes at most a tenth of the time.""",
     "attributes": """\
 n_components_ : int
     Number of components K that remain.
@@ -223,7 +253,7 @@ class Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
 
 def is_fitted_attribute(name: str) -> bool:
     """Say whether an attribute is one that `fit` sets."""
-    return name in ("_model", "_fitted_to") or (name.endswith("_") and not name.startswith("_"))
+    return name in ("_model", "_stepwise", "_fitted_to") or (name.endswith("_") and not name.startswith("_"))
 
 
 class Fitted(Estimator):
@@ -249,6 +279,10 @@ class Mixture(Fitted):
     n_components: int = 1
     n_init: int = field(default=1, kw_only=True)
     algorithm: str = field(default="em", kw_only=True)
+    batch_size: int | None = field(default=None, kw_only=True)
+    n_epochs: int = field(default=1, kw_only=True)
+    step_exponent: float = field(default=0.6, kw_only=True)
+    accelerate: str | None = field(default=None, kw_only=True)
     max_iter: int = field(default=100, kw_only=True)
     tol: float = field(default=1e-3, kw_only=True)
     weights_init: ArrayLike | None = field(default=None, kw_only=True)
@@ -261,11 +295,17 @@ class Mixture(Fitted):
     random_state: int | np.random.RandomState | None = field(default=None, kw_only=True)
     n_threads: int | None = field(default=None, kw_only=True)
     verbose: int | bool = field(default=0, kw_only=True)
+    callback: Callable[[Iteration], Any] | None = field(default=None, kw_only=True)
+    checkpoint: str | os.PathLike[str] | None = field(default=None, kw_only=True)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "algorithm": [StrOptions(set(ALGORITHMS))],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "n_epochs": [Interval(Integral, 1, None, closed="left")],
+        "step_exponent": [Interval(Real, 0.5, 1, closed="right")],
+        "accelerate": [StrOptions({"squarem"}), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "weights_init": ["array-like", None],
@@ -278,6 +318,8 @@ class Mixture(Fitted):
         "random_state": ["random_state"],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "verbose": ["verbose"],
+        "callback": [callable, None],
+        "checkpoint": [str, os.PathLike, None],
     }
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -325,6 +367,10 @@ class Mixture(Fitted):
             raise ValueError('drop_last=True has no meaning with output="log_density": its values are independent.')
         if self.reallocate and self.algorithm != "em":
             raise ValueError(f'reallocate={self.reallocate} needs algorithm="em": trials are judged by the likelihood.')
+        if self.accelerate and self.algorithm in ("hard", "stochastic"):
+            raise ValueError(
+                f"accelerate={self.accelerate!r} extrapolates EM; it has no meaning with algorithm={self.algorithm!r}."
+            )
 
     def _read_new(self, X: Any, sample_weight: Any) -> Samples:
         """Check samples to be fitted, those of a stream as far as its first block; changes nothing here."""
@@ -398,13 +444,18 @@ class Mixture(Fitted):
         state = dict(super().__getstate__())
         if model is not None:  # its arrays are the attributes
             state["_model"] = model.family, model.frame, model.shape
+            if "_stepwise" in state:
+                state["_stepwise"] = state["_stepwise"][1]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_model" in state:
             family, frame, shape = state["_model"]
             arrays = {name: state[f"{name}_"] for name in ("weights", *family.array_names)}
-            state = {**state, "_model": Model(family, frame, arrays, shape)}
+            model = Model(family, frame, arrays, shape)
+            state = {**state, "_model": model}
+            if "_stepwise" in state:
+                state["_stepwise"] = (model, state["_stepwise"])
         super().__setstate__(state)
 
     def _fitted_attributes(self, model: Model, fit: Fit | None, features: dict[str, Any]) -> dict[str, Any]:
@@ -519,6 +570,72 @@ class Mixture(Fitted):
         self._train(self._read_new(X, sample_weight))
         return self
 
+    def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Go on training with a block of samples that need not be seen again, by steps of "online".
+
+        The first block, of at least `n_components` samples, also gives the start and what is fixed for the whole fit:
+        floors, axes, which samples are computed in what; so it should be one like all. After `fit` training goes on
+        from the fitted model. Nothing is pruned.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples in the shape that `fit` takes.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each sample within its mini-batch.
+
+        Returns
+        -------
+        self : object
+            `lower_bounds_` has one more value: the mean log-likelihood of the mini-batches, each before its step.
+
+        Raises
+        ------
+        ValueError
+            If the data or a parameter is out of range; the estimator is then what it was.
+        """
+        self._check_parameters()
+        known = self.model_ if self.__sklearn_is_fitted__() else None
+        if known is None:
+            samples = self._read_new(X, sample_weight)
+            family, shape, features = self._family(samples.shape), samples.shape, samples.features
+            array = aligned(np.asarray(_required(samples)))
+        else:
+            array = self._read(X)[1]
+            family, shape = known.family, known.shape
+            features = {name: vars(self)[name] for name in _FEATURES if name in vars(self)}
+        weight: NDArray[np.float64] | None = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, array, dtype=np.float64, ensure_non_negative=True)
+        source, n_threads = InMemory(array, weight), self._threads()
+        if known is None:
+            self._check_enough(len(source.block.samples))
+            held, rng = Held(family, source, n_threads), check_random_state(self.random_state)
+            frame, data = held.frame, held.data
+            start = held.start(self._given_start(family, *array.shape), rng)
+            state = Stepwise.at(family, start, frame)
+        else:
+            frame = known.frame
+            data = family.represent(family.read(source.block, n_threads), frame, n_threads)
+            kept = vars(self).get("_stepwise")
+            if kept is not None and kept[0] is known:
+                state = kept[1]
+            else:
+                state = Stepwise.at(family, family.from_arrays(known.arrays, frame, n_threads), frame)
+        order = np.random.RandomState(state.n_steps)  # of blocks that are alike none comes in the same order
+        state, bound = stepwise(
+            family, frame, state, shuffled(data, self._batch_size(), order), self.step_exponent, n_threads
+        )
+        bounds = (*(self.lower_bounds_.tolist() if known is not None else ()), bound)
+        model = Model(family, frame, family.to_arrays(state.parameters, frame, n_threads), shape)
+        model.prepared(data.values.dtype, n_threads)
+        family.check_usable(model.arrays, n_threads)
+        fit = Fit(None, bounds, tuple(self.pruned_) if known is not None else (), False, 0.0, {})
+        self._replace_fitted({**self._fitted_attributes(model, fit, features), "_stepwise": (model, state)})
+        return self
+
     def fit_predict(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int64]:
         """Train, and return each sample's likeliest component, (n,); parameters and errors as in `fit`."""
         self._check_parameters()
@@ -544,45 +661,92 @@ class Mixture(Fitted):
         source, rng = samples.source, check_random_state(self.random_state)
         if isinstance(source, InMemory) and not warm:
             self._check_enough(len(source.block.samples))
+        hashing = Hashing(source)
+        if self.checkpoint is not None and not isinstance(source, InMemory | Blocks):
+            raise ValueError("checkpoint needs samples that this process reads; pass checkpoint=None.")
+        if self.checkpoint is not None and isinstance(source, InMemory):
+            hashing.read()
+        elif self.checkpoint is not None:
+            source = hashing
         problem = problem_of(family, source, self._threads(), rng, progress=bool(self.verbose))
         if not warm:
             self._check_enough(problem.n_samples)
 
-        def iterations() -> Iterator[Fit]:
-            if warm:
-                previous = self.lower_bound_ if np.isfinite(self.lower_bound_) else None
-                start = family.from_arrays(warm.arrays, problem.frame, problem.n_threads)
-                return run(problem, start, self._options(rng), previous)
-            options = self._options(rng)
-            return run(problem, problem.start(given, rng), options)
-
-        def finish(fit: Fit) -> dict[str, Any]:
-            """Return the fitted attributes, of a model that was asked once and so can be asked."""
+        def model_of(fit: Fit) -> Model:
+            """Return the model of what a fit has reached, that was asked once and so can be asked."""
             arrays = family.to_arrays(fit.parameters, problem.frame, problem.n_threads)
             model = Model(family, problem.frame, arrays, samples.shape)
             model.prepared(problem.dtype, problem.n_threads)
             family.check_usable(arrays, problem.n_threads)
-            return self._fitted_attributes(model, fit, samples.features)
+            return model
 
-        best = Best(finish)
-        n_runs = 1 if warm else self.n_init
+        def finish(fit: Fit) -> dict[str, Any]:
+            return self._fitted_attributes(model_of(fit), fit, samples.features)
+
+        def begin() -> tuple[Options, Any, float | None]:
+            options = self._options(rng)
+            if not warm:
+                return options, problem.start(given, rng), None
+            start = family.from_arrays(warm.arrays, problem.frame, problem.n_threads)
+            return options, start, self.lower_bound_ if np.isfinite(self.lower_bound_) else None
+
+        best, n_runs = Best(finish), 1 if warm else self.n_init
+        checkpoint = self._checkpoint(hashing.digest, warm)
+        training = Training(
+            problem,
+            n_runs,
+            begin,
+            rng,
+            model_of,
+            lambda fits: reallocated(problem, fits, self._options_of_em(), self.reallocate, rng),
+            self.callback,
+            checkpoint,
+            progress=bool(self.verbose),
+        )
         try:
-            for _ in range(n_runs):
-                options = Options(self.tol, self.max_iter, self.prune_threshold, progress=bool(self.verbose))
-                best.consider(reallocated(problem, iterations(), options, self.reallocate, rng))
+            training.run(best)
         except KeyboardInterrupt:
             if best.result is not None:
                 self._replace_fitted(best.result)
             raise
-        if best.result is None:
-            raise best.collapses[0]
+        assert best.result is not None
         self._replace_fitted(best.result)
+        if checkpoint:
+            checkpoint.remove()
         self._warn_of(best.collapses, n_runs)
         return problem
 
     def _options(self, rng: np.random.RandomState) -> Options:
-        chosen = algorithm(self.algorithm, rng)
-        return Options(self.tol, self.max_iter, self.prune_threshold, chosen, progress=bool(self.verbose))
+        return Options(
+            self.tol,
+            self.max_iter,
+            self.prune_threshold,
+            algorithm(
+                self.algorithm,
+                rng,
+                batch_size=self._batch_size(),
+                n_epochs=self.n_epochs,
+                exponent=float(self.step_exponent),
+            ),
+            progress=bool(self.verbose),
+            accelerated=self.accelerate is not None,
+        )
+
+    def _options_of_em(self) -> Options:
+        return Options(self.tol, self.max_iter, self.prune_threshold, progress=bool(self.verbose))
+
+    def _batch_size(self) -> int:
+        return self.batch_size or max(_BATCH_SIZE, _BATCH_SIZE_PER_COMPONENT * self.n_components)
+
+    def _checkpoint(self, digest: str, warm: Model | None) -> Checkpoint | None:
+        if self.checkpoint is None:
+            return None
+        others = ("checkpoint", "callback", "verbose", "n_threads")
+        values = {name: value for name, value in self.get_params(deep=False).items() if name not in others}
+        if warm:
+            values |= {f"{name} of the warm start": array for name, array in warm.arrays.items()}
+        named = {name: model_file.fingerprint(name, value) for name, value in values.items()}
+        return Checkpoint(self.checkpoint, {"class": type(self).__name__, "samples": digest, **named})
 
     def _check_enough(self, n_samples: int) -> None:
         if n_samples < self.n_components:

@@ -131,6 +131,19 @@ def restore(description: dict[str, Any], arrays: Arrays, prefix: str) -> "Kept":
     return estimator
 
 
+def fingerprint(name: str, value: Any) -> str:
+    """Return a text that tells a parameter's value from others.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a plain value nor an array; names it.
+    """
+    arrays: Arrays = {}
+    encoded = json.dumps(_encoded(value, name, arrays, name))
+    return hashlib.sha256(_digest(encoded.encode(), arrays)).hexdigest() if arrays else encoded
+
+
 def _digest(header: bytes, arrays: Arrays) -> bytes:
     total = hashlib.sha256(header)
     for name in sorted(arrays):
@@ -157,6 +170,8 @@ def _encoded(value: Any, name: str, arrays: Arrays, key: str) -> Any:
     """Return a parameter as a JSON value; arrays are added under the key."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.random.RandomState):

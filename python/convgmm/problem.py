@@ -146,6 +146,20 @@ class Problem(ABC):
             If a sample has no density; names it by the caller's number.
         """
 
+    def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Data]:
+        """Yield all samples in mini-batches of at most this size, shuffled.
+
+        Raises
+        ------
+        ValueError
+            If these samples cannot be had so.
+        """
+        raise ValueError('algorithm="online" needs samples that this process reads; choose "em".')
+
+    def memories(self) -> list[dict[str, Any]]:
+        """Return what is remembered of samples from one pass to the next; not of mini-batches."""
+        return []
+
     def start(self, given: Any, rng: np.random.RandomState) -> Any:
         """Return the family's starting parameters, from the samples of the reservoir."""
         assert self.census.reservoir is not None
@@ -174,6 +188,14 @@ class Held(Problem):
     def expect(self, prepared: Any, assign: Assign) -> Any:
         """Return the statistics of all samples."""
         return expect(self.family, prepared, self.data, self.n_threads, assign)
+
+    def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Data]:
+        """Yield all samples in mini-batches of at most this size, shuffled."""
+        return shuffled(self.data, size, rng)
+
+    def memories(self) -> list[dict[str, Any]]:
+        """Return what is remembered of all samples."""
+        return [self.data.memory]
 
     def start(self, given: Any, rng: np.random.RandomState) -> Any:
         """Return the family's starting parameters, from all samples."""
@@ -245,6 +267,26 @@ class Streamed(Problem):
     def expect(self, prepared: Any, assign: Assign) -> Any:
         """Return the statistics of all samples, added up in the order of the blocks."""
         return reduce(add, (expect(self.family, prepared, data, self.n_threads, assign) for data in self.data()))
+
+    def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Data]:
+        """Yield all samples in mini-batches of at most this size, shuffled within each block."""
+        for data in self.data("epoch"):
+            yield from shuffled(data, size, rng)
+
+    def memories(self) -> list[dict[str, Any]]:
+        """Return what is remembered of the first blocks."""
+        return self._memories
+
+
+def shuffled(data: Data, size: int, rng: np.random.RandomState) -> Iterator[Data]:
+    """Yield samples in mini-batches of about the same size, at most `size`, in random order."""
+    block, n = data.block, len(data.values)
+    numbers = np.arange(block.first, block.first + n) if block.numbers is None else block.numbers
+    order = rng.permutation(n)
+    for part in np.array_split(order, -(-n // size)):
+        rows = np.sort(part)  # which of them are together is what counts
+        values = data.values[rows]
+        yield Data(values, Block(values, None if block.weight is None else block.weight[rows], 0, numbers[rows]))
 
 
 def drawn(block: Block, n: int, rng: np.random.RandomState) -> Block:

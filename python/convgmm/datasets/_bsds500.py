@@ -59,10 +59,11 @@ def load_bsds500(
     if not paths:
         raise FileNotFoundError(f"{folder / split} holds no .jpg file.")
     with ThreadPoolExecutor() as pool:  # decoding releases the GIL
-        return list(pool.map(_load_grey, paths))
+        return list(pool.map(load_grey, paths))
 
 
-def _load_grey(path: Path) -> NDArray[np.float32]:
+def load_grey(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Return a photograph's luma, from 0 to 1, (height, width)."""
     pillow = require("PIL.Image", "data", "reading photographs")
     try:
         with pillow.open(path) as image:

@@ -217,9 +217,24 @@ class Family(ABC):
     def expected(self, parameters: Any, count: NDArray[np.float64], frame: Any) -> Any:
         """Return the statistics of `count` (K,) samples of each component that have just these parameters.
 
-        Of them alone `maximize` makes the same components. Needed for discriminative training.
+        Of them alone `maximize` makes the same components. Needed for discriminative training; stepwise EM begins
+        with those of its start, where they are known.
         """
         raise NotImplementedError(f"{type(self).__name__} components cannot be trained discriminatively.")
+
+    def coordinates(self, parameters: Any, frame: Any) -> NDArray[np.float64]:
+        """Return the parameters as a vector whose values are not bounded.
+
+        Raises
+        ------
+        ValueError
+            If there is none for this family.
+        """
+        raise ValueError(f'accelerate="squarem" is not known for {type(self).__name__}; pass accelerate=None.')
+
+    def at_coordinates(self, coordinates: NDArray[np.float64], like: Any, frame: Any) -> Any:
+        """Return the parameters of which `coordinates` gives this vector; those in `like` have the same sizes."""
+        raise ValueError(f'accelerate="squarem" is not known for {type(self).__name__}; pass accelerate=None.')
 
     def may_fall(self) -> bool:
         """Say whether `maximize` is not that of EM, so that the likelihood may fall a little."""
@@ -439,6 +454,21 @@ def shares(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return weights that sum to 1 in the same proportions, equal ones if all are 0."""
     total = weights.sum()
     return weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
+
+
+#: Least weight that has coordinates.
+_LEAST_WEIGHT = 1e-300
+
+
+def log_shares(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the coordinates of mixing proportions, finite also for one of 0."""
+    return np.asarray(np.log(np.maximum(weights, _LEAST_WEIGHT)))
+
+
+def shares_of(logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return mixing proportions of their coordinates."""
+    exponentials = np.exp(logarithms - logarithms.max())
+    return np.asarray(exponentials / exponentials.sum())
 
 
 def log_weights(weights: NDArray[np.float64]) -> NDArray[np.float64]:

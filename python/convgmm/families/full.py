@@ -28,9 +28,11 @@ from .family import (
     Reading,
     Scalable,
     effective_ranks,
+    log_shares,
     log_weights,
     merged,
     shares,
+    shares_of,
 )
 from .gaussians import Rotated
 
@@ -446,6 +448,41 @@ class Full(Scalable):
         second.reshape(len(second), -1)[:, :: D + 1] -= (count * self.reg_covar)[:, None]
         return MomentStatistics(parameters.means, count, np.zeros_like(parameters.means), second, 0.0)
 
+    def coordinates(self, parameters: Gaussians, frame: FullFrame) -> NDArray[np.float64]:
+        """Return log π, Uᵀ μ, and of C⁻¹ = U Uᵀ with U = V diag(d): log d, and V above its diagonal of ones."""
+        factors = precision_factors(parameters.covariances, 0)
+        diagonal = np.diagonal(factors, axis1=1, axis2=2)
+        above = np.triu_indices(factors.shape[1], 1)
+        unit = (factors / diagonal[:, None, :])[:, above[0], above[1]]
+        means = np.einsum("kij,ki->kj", factors, parameters.means)
+        parts = (log_shares(parameters.weights), means, np.log(diagonal), unit)
+        return np.concatenate([part.ravel() for part in parts])
+
+    def at_coordinates(self, coordinates: NDArray[np.float64], like: Gaussians, frame: FullFrame) -> Gaussians:
+        """Return the weights, means and covariances.
+
+        Raises
+        ------
+        CollapseError
+            If a covariance is beyond the number format.
+        """
+        K, D = like.means.shape
+        shares, means, diagonal, unit = np.split(coordinates, np.cumsum([K, K * D, K * D]))
+        above = np.triu_indices(D, 1)
+        factors = np.zeros((K, D, D))
+        factors[:, range(D), range(D)] = 1
+        factors[:, above[0], above[1]] = unit.reshape(K, -1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            factors *= np.exp(diagonal).reshape(K, 1, D)
+        if not np.isfinite(factors).all():
+            raise _collapse(0, self.reg_covar)
+        # By the core: a library's products may depend on its threads.
+        inverses = precision_factors(np.stack([_square(factor) for factor in factors]), 0)
+        covariances = np.stack([_square(inverse) for inverse in inverses])
+        # C U = U⁻ᵀ
+        means = np.einsum("kij,kj->ki", covariances, np.einsum("kij,kj->ki", factors, means.reshape(K, D)))
+        return Gaussians(shares_of(shares), means, covariances)
+
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
     def log_density(
@@ -632,6 +669,12 @@ def _order(X: Floats) -> NDArray[np.float64]:
     """
     direction = np.random.RandomState(0).standard_normal(X.shape[1])
     return np.asarray(np.einsum("nd,d->n", _computed_in(X), direction, dtype=np.float64))
+
+
+def _square(factor: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return F Fᵀ, symmetric, of a factor (D, D)."""
+    product = _core.project(factor, np.zeros(len(factor)), np.ascontiguousarray(factor.T), 0)
+    return np.asarray((product + product.T) / 2, dtype=np.float64)
 
 
 def _collapse(component: int, reg_covar: float | None = None) -> CollapseError:

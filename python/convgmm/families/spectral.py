@@ -25,8 +25,10 @@ from .family import (
     Reading,
     Scalable,
     effective_ranks,
+    log_shares,
     log_weights,
     shares,
+    shares_of,
 )
 from .gaussians import Diagonal
 
@@ -301,6 +303,17 @@ class Spectral(Scalable):
     def expected(self, parameters: Spectra, count: NDArray[np.float64], frame: SpectralFrame) -> SpectralStatistics:
         """Return N_k S_k."""
         return SpectralStatistics(count, count[:, None] * parameters.spectra, 0.0)
+
+    def coordinates(self, parameters: Spectra, frame: SpectralFrame) -> NDArray[np.float64]:
+        """Return log π and log S."""
+        return np.concatenate([log_shares(parameters.weights), np.log(parameters.spectra).ravel()])
+
+    def at_coordinates(self, coordinates: NDArray[np.float64], like: Spectra, frame: SpectralFrame) -> Spectra:
+        """Return the weights and spectra, these above the floor."""
+        K, D = like.spectra.shape
+        with np.errstate(over="ignore"):
+            spectra = np.maximum(np.exp(coordinates[K:]).reshape(K, D), frame.floor)
+        return Spectra(shares_of(coordinates[:K]), spectra)
 
     # ---- questions to a model ----------------------------------------------------------------------------------------
 

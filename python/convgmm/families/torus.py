@@ -23,7 +23,7 @@ from ..source import Block
 from .family import SHARED, SOFT, Arrays, Assign, CollapseError, CoreScales, Data, Floats, Portrait, Reading, Scalable
 from .full import Full, FullFrame, FullSurvey, Gaussians, MomentStatistics, PreparedGaussians
 from .gaussians import Rotated
-from .spectral import Spectral, SpectralFrame, SpectralStart, SpectralSurvey
+from .spectral import Spectra, Spectral, SpectralFrame, SpectralStart, SpectralSurvey
 
 # Steps of the first M-step, which begins with white spectra. Measured on photograph patches of 8×8 on tori of 12 and 16
 # values a side, 2026-11: 30 leave less than 0.02 nats of 90.
@@ -265,6 +265,16 @@ class Torus(Scalable):
     def expected(self, parameters: TorusSpectra, count: NDArray[np.float64], frame: TorusFrame) -> MomentStatistics:
         """Return N_k C_k."""
         return self._gaussians.expected(parameters.gaussians, count, frame.coordinates)
+
+    def coordinates(self, parameters: TorusSpectra, frame: TorusFrame) -> NDArray[np.float64]:
+        """Return log π and log λ."""
+        return self.fields.coordinates(Spectra(parameters.weights, parameters.spectra), SpectralFrame(frame.floor))
+
+    def at_coordinates(self, coordinates: NDArray[np.float64], like: TorusSpectra, frame: TorusFrame) -> TorusSpectra:
+        """Return the weights and spectra, these above the floor, and the Gaussians of the windows."""
+        shaped = Spectra(like.weights, like.spectra)
+        found = self.fields.at_coordinates(coordinates, shaped, SpectralFrame(frame.floor))
+        return self._at(found.weights, found.spectra, frame, like.n_threads)
 
     # ---- questions to a model ----------------------------------------------------------------------------------------
 

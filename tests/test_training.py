@@ -1,0 +1,317 @@
+"""Every way to train beside plain EM in one go: mini-batches, acceleration, callbacks, checkpoints."""
+
+import pickle
+import signal
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from convgmm.algorithms import Stepwise
+from convgmm.problem import Problem, shuffled
+from convgmm.source import InMemory
+from registry import MIXTURES, arrays, assert_same
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(params=MIXTURES, ids=lambda entry: entry.name)
+def mixture(request):
+    return request.param
+
+
+class Parts:
+    """Yields an array in parts, as often as it is asked."""
+
+    def __init__(self, X, *cuts):
+        self.parts = np.split(X, cuts)
+
+    def __iter__(self):
+        return iter(self.parts)
+
+
+# ---- mini-batches ----------------------------------------------------------------------------------------------------
+
+
+def test_mini_batches_are_all_samples_once(mixture):
+    X = mixture.samples().reshape(400, -1)
+    weight = np.random.default_rng(0).integers(0, 3, 400)
+    family = mixture.make()._family(mixture.shape)
+    for given in (None, weight):
+        problem = Problem.of(family, InMemory(X, None if given is None else given.astype(float)), 1)
+        parts = list(shuffled(problem.data, 70, np.random.RandomState(0)))
+        assert {len(part.values) for part in parts} <= set(range(50, 71))
+        numbers = np.concatenate([part.block.numbers for part in parts])
+        expected = np.arange(400) if given is None else np.flatnonzero(weight)
+        np.testing.assert_array_equal(np.sort(numbers), expected)
+        assert not np.array_equal(numbers, expected)
+        place = np.searchsorted(expected, numbers)
+        np.testing.assert_array_equal(np.concatenate([part.values for part in parts]), problem.data.values[place])
+        if given is not None:
+            kept = np.concatenate([part.block.weight for part in parts])
+            np.testing.assert_array_equal(kept, problem.data.block.weight[place])
+
+
+def test_a_step_is_that_of_the_formula(mixture):
+    """S ← (1 − a) S + a S_batch with statistics of a weight of 1, by dense sums."""
+    X = mixture.samples(600)
+    estimator = mixture.make(max_iter=2).fit(X[:400])
+    model = estimator.model_
+    family, frame = model.family, model.frame
+    parameters = family.from_arrays(model.arrays, frame, 1)
+    state = Stepwise.at(family, parameters, frame)
+    data = family.represent(family.read(InMemory(X[400:].reshape(200, -1)).block, 1), frame, 1)
+    batch = family.expect(family.prepare(parameters, frame, data.values.dtype, 1), data, 1)
+    after = state.after(family, frame, batch, 0.6)
+    if state.statistics is not None:
+        rate = 2**-0.6
+        expected = (1 - rate) * model.weights + rate * model.posterior(X[400:].reshape(200, -1), 1)[0].mean(axis=0)
+        np.testing.assert_allclose(after.parameters.weights, expected, rtol=1e-6)
+        fixed = family.maximize(state.statistics * 5.0, parameters, frame)  # what a mixture expects keeps it
+        for name, array in family.to_arrays(fixed, frame, 1).items():
+            np.testing.assert_allclose(array, model.arrays[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    assert after.n_steps == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_one_epoch_is_worth_more_than_an_iteration(mixture, streamed):
+    X = mixture.samples(6000)
+    online = mixture.make(max_iter=1, algorithm="online", batch_size=500)
+    one = mixture.make(max_iter=1)
+    given = Parts(X[np.random.default_rng(0).permutation(6000)], 2500) if streamed else X
+    assert online.fit(given).score(X) > one.fit(X).score(X)
+    assert online.n_iter_ == 1
+    assert_same(mixture.make(max_iter=1, algorithm="online", batch_size=500, n_threads=1).fit(given), online)
+
+
+def test_full_iterations_follow_the_epochs(mixture):
+    X = mixture.samples(3000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = mixture.make(max_iter=9, tol=0, algorithm="online", n_epochs=2, batch_size=300).fit(X)
+    assert fitted.n_iter_ == 9
+    assert (np.diff(fitted.lower_bounds_[2:]) > -1e-5).all()
+    assert mixture.make(max_iter=60, algorithm="online", batch_size=300).fit(X).converged_
+
+
+def test_blocks_that_are_not_seen_again(mixture):
+    X = mixture.samples(8000)[np.random.default_rng(0).permutation(8000)]
+    estimator, scores = mixture.make(), []
+    for block in np.split(X, 8):
+        assert estimator.partial_fit(block) is estimator
+        scores.append(estimator.score(X))
+    assert len(estimator.lower_bounds_) == estimator.n_iter_ == 8
+    assert scores[-1] > scores[0] + 0.01
+    copy = pickle.loads(pickle.dumps(estimator))
+    assert_same(copy.partial_fit(X[:500]), estimator.partial_fit(X[:500]))
+    weight = np.random.default_rng(0).integers(0, 2, 500)
+    estimator.partial_fit(X[:500], sample_weight=weight)
+    before = arrays(estimator)
+    for spoilt in (X[:500, :, :-1], np.where(X[:500] > 2, np.nan, X[:500])):
+        with pytest.raises(ValueError, match=r"features|shape|NaN"):
+            estimator.partial_fit(spoilt)
+    for left, right in zip(arrays(estimator), before, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_partial_fit_goes_on_from_a_fit(mixture, tmp_path):
+    X = mixture.samples(2000)
+    fitted = mixture.make(max_iter=20).fit(X)
+    score = fitted.score(X)
+    fitted.save(tmp_path / "model")
+    loaded = type(fitted).load(tmp_path / "model")
+    rows = np.random.default_rng(0).permutation(2000)[:1000]
+    assert_same(loaded.partial_fit(X[rows]), fitted.partial_fit(X[rows]))
+    assert fitted.score(X) > score - 0.3
+    with pytest.raises(ValueError, match="n_components"):
+        mixture.make(n_components=5).partial_fit(X[:4])
+    with pytest.raises((ValueError, TypeError), match="block"):
+        mixture.make().partial_fit(Parts(X, 100))
+
+
+# ---- acceleration ----------------------------------------------------------------------------------------------------
+
+
+def test_accelerated_em_never_falls_and_takes_fewer_passes(mixture):
+    n_passes = np.zeros(2)
+    for seed in range(3):
+        X = mixture.samples(1000, seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            plain = mixture.make(tol=0, max_iter=100).fit(X)
+            fast = mixture.make(tol=0, max_iter=100, accelerate="squarem").fit(X)
+        assert (np.diff(fast.lower_bounds_) > -1e-7 * (1 + abs(fast.lower_bounds_[1:]))).all()
+        assert fast.n_iter_ == len(fast.lower_bounds_) == 100
+        target = min(plain.lower_bound_, fast.lower_bound_) - 0.001
+        n_passes += [np.argmax(fitted.lower_bounds_ > target) + 1 for fitted in (plain, fast)]
+        reached = fast.lower_bound_
+        fast.set_params(max_iter=1, accelerate=None, warm_start=True).fit(X)
+        assert fast.lower_bound_ > reached - 1e-7 * (1 + abs(reached))  # no extrapolation is kept unseen
+    assert n_passes[1] < n_passes[0]
+
+
+def test_coordinates_lead_back(mixture):
+    X = mixture.samples()
+    model = mixture.make(max_iter=3).fit(X).model_
+    family, frame = model.family, model.frame
+    parameters = family.from_arrays(model.arrays, frame, 1)
+    back = family.at_coordinates(family.coordinates(parameters, frame), parameters, frame)
+    for name, array in family.to_arrays(back, frame, 1).items():
+        np.testing.assert_allclose(array, model.arrays[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("algorithm", ["hard", "stochastic"])
+def test_only_em_is_accelerated(mixture, algorithm):
+    with pytest.raises(ValueError, match="accelerate"):
+        mixture.make(accelerate="squarem", algorithm=algorithm).fit(mixture.samples())
+
+
+# ---- callbacks -------------------------------------------------------------------------------------------------------
+
+
+def test_a_callback_sees_every_iteration_and_may_stop(mixture):
+    X = mixture.samples()
+    seen = []
+
+    def callback(iteration):
+        seen.append((iteration.run, iteration.number, iteration.lower_bound))
+        assert iteration.model.n_components == iteration.n_components
+        assert iteration.seconds > 0
+        return iteration.run == 0 and iteration.number == 2
+
+    fitted = mixture.make(tol=0, max_iter=5, n_init=2, callback=callback).fit(X)
+    assert [(run, number) for run, number, *_ in seen] == [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (1, 4),
+    ]
+    assert fitted.lower_bound_ == max(seen[2][2], seen[-1][2])
+    assert_same(
+        mixture.make(tol=0, max_iter=5, n_init=1).fit(X), mixture.make(tol=0, max_iter=5, callback=print).fit(X)
+    )
+
+    def fails(iteration):
+        raise RuntimeError("told")
+
+    with pytest.raises(RuntimeError, match="told"):
+        fitted.set_params(callback=fails).fit(X)
+    assert fitted.n_iter_ in (3, 5)
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    pass
+
+
+OPTIONS = [
+    {},
+    {"algorithm": "stochastic"},
+    {"algorithm": "online", "batch_size": 100, "n_epochs": 2},
+    {"accelerate": "squarem"},
+    {"n_init": 3},
+]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("options", OPTIONS, ids=["em", "stochastic", "online", "squarem", "n_init"])
+def test_a_fit_that_was_cut_off_ends_with_the_same_bits(mixture, options, streamed, tmp_path, monkeypatch):
+    monkeypatch.setattr("convgmm.checkpoint._SHARE_OF_TIME", np.inf)  # written after every iteration
+    X = mixture.samples()
+    given = Parts(X, 130, 131) if streamed else X
+    options = {"tol": 0, "max_iter": 8, **options}
+    whole = mixture.make(**options).fit(given)
+    path = tmp_path / "fit"
+    n_cuts, calls = 0, [0]
+
+    def cut(iteration):
+        calls[0] += 1
+        if calls[0] % 3 == 0:
+            raise Killed
+
+    while True:
+        estimator = mixture.make(**options, callback=cut, checkpoint=path, n_threads=1 + n_cuts % 2)
+        try:
+            estimator.fit(given)
+            break
+        except Killed:
+            n_cuts += 1
+            assert path.exists()
+    assert n_cuts >= 2
+    assert not path.exists()
+    assert_same(estimator, whole)
+    assert estimator.pruned_ == whole.pruned_
+
+
+def test_a_checkpoint_of_something_else_is_refused(mixture, tmp_path):
+    X = mixture.samples()
+    path = tmp_path / "fit"
+
+    def cut(iteration):
+        raise Killed
+
+    with pytest.raises(Killed):
+        mixture.make(callback=cut, checkpoint=path).fit(X)
+    content = path.read_bytes()
+    other = X.copy()
+    other[17, 0, 0] += 1e-6
+    for given, options, message in (
+        (other, {}, "other samples"),
+        (X, {"n_components": 4}, "other n_components"),
+        (X, {"weights_init": [0.3, 0.7]} if mixture.make().n_components == 2 else {"tol": 0.5}, "other"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mixture.make(checkpoint=path, **options).fit(given)
+    path.write_bytes(content[:-200] + bytes(200))
+    with pytest.raises(ValueError, match="damaged"):
+        mixture.make(checkpoint=path).fit(X)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="damaged"):
+        mixture.make(checkpoint=path).fit(X)
+    assert path.exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_says_so(mixture, tmp_path):
+    with pytest.raises(OSError, match="cannot be written"):
+        mixture.make(checkpoint=tmp_path / "no" / "folder").fit(mixture.samples())
+
+
+KILLED = """
+import sys, warnings
+import numpy as np
+sys.path.insert(0, {tests!r})
+from registry import ENTRIES
+warnings.simplefilter("ignore")
+entry = next(entry for entry in ENTRIES if entry.name == {name!r})
+fitted = entry.make(tol=0, max_iter={max_iter}, checkpoint={path!r}, callback=lambda it: print(it.number, flush=True))
+fitted.fit(entry.samples(2000))
+"""
+
+
+@pytest.mark.parametrize("name", ["ConvGMM", pytest.param("FullGMM, rotated", marks=pytest.mark.slow)])
+def test_a_killed_process_is_gone_on_from(name, tmp_path, command):
+    entry = next(entry for entry in MIXTURES if entry.name == name)
+    path = tmp_path / "fit"
+    script = KILLED.format(tests=str(Path(__file__).parent), name=name, path=str(path), max_iter=40)
+    running = command("-c", script)
+    while int(running.process.stdout.readline()) < 20:
+        pass
+    running.stop(signal.SIGKILL)
+    assert path.exists()
+    seen = []
+    options = {"tol": 0, "max_iter": 40}
+    resumed = entry.make(**options, checkpoint=path, callback=lambda it: seen.append(it.number)).fit(
+        entry.samples(2000)
+    )
+    assert seen[0] > 0
+    assert_same(resumed, entry.make(**options).fit(entry.samples(2000)))
