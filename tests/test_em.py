@@ -95,7 +95,7 @@ def test_hard_and_drawn_assignments(family, dtype, rng):
     gamma, _ = family.posterior(prepared, data.values, 2)
 
     def shares(algorithm, iteration=0):
-        return algorithm.step(problem, prepared, iteration).responsibility
+        return algorithm.step(problem, start, prepared, iteration)[0].responsibility
 
     np.testing.assert_array_equal(shares(Batch(Assign("hard"))), np.bincount(gamma.argmax(axis=1), minlength=3))
     np.testing.assert_allclose(shares(Batch()), gamma.sum(axis=0), rtol=1e-5)
