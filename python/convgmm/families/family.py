@@ -466,9 +466,9 @@ def log_shares(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def shares_of(logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return mixing proportions of their coordinates."""
-    exponentials = np.exp(logarithms - logarithms.max())
-    return np.asarray(exponentials / exponentials.sum())
+    """Return mixing proportions of their coordinates, along the last axis."""
+    exponentials = np.exp(logarithms - logarithms.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
 def log_weights(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ distance serves all scales. Where samples are assigned to one component, its sca
 """
 
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,10 @@ from .family import (
     Portrait,
     Reading,
     Scalable,
+    log_shares,
     log_weights,
     shares,
+    shares_of,
 )
 from .full import Full
 from .gaussians import Gaussians
@@ -256,6 +259,19 @@ class Scaled(Family):
         """Return those at the scale 1, since Σ u x xᵀ = N_k C_k of such samples, and N_k ω_kj."""
         single = self.single.expected(parameters.single, count, frame.single)
         return ScaledStatistics(single, count[:, None] * parameters.scale_weights)
+
+    def coordinates(self, parameters: ScaledParameters, frame: ScaledFrame) -> NDArray[np.float64]:
+        """Return those at the scale 1, and log ω."""
+        single = self.single.coordinates(parameters.single, frame.single)
+        return np.concatenate([single, log_shares(parameters.scale_weights).ravel()])
+
+    def at_coordinates(
+        self, coordinates: NDArray[np.float64], like: ScaledParameters, frame: ScaledFrame
+    ) -> ScaledParameters:
+        """Return the parameters at the scale 1, and the scales' weights in each component."""
+        shape = like.scale_weights.shape
+        single = self.single.at_coordinates(coordinates[: -prod(shape)], like.single, frame.single)
+        return ScaledParameters(single, like.scales, shares_of(coordinates[-prod(shape) :].reshape(shape)))
 
     def fresh_start(self, n_components: int) -> Any:
         """Return that at one scale."""
