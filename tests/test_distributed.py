@@ -137,6 +137,8 @@ def test_answers_are_lazy_and_those_of_the_model(client, samples):
         assert answer.chunks[0] == X.chunks[0]
         assert (answer.shape, answer.dtype) == (expected.shape, expected.dtype)
         np.testing.assert_array_equal(answer.compute(), expected)
+        chosen = ask(model, X[da.from_array(np.arange(600), chunks=170) >= 400])  # whole chunks are empty
+        np.testing.assert_array_equal(chosen.compute(), expected[400:])
 
 
 def test_bad_input_is_refused(client, samples):

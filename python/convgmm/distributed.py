@@ -12,6 +12,7 @@ It needs Dask: ``pip install 'convgmm[distributed]'``.
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -117,6 +118,7 @@ def _lazily(mixture: Mixture, method: str, X: Array) -> Array:
         X,
         dask.delayed(mixture, pure=True),
         method,
+        one[:0],
         meta=one[:0],
         drop_axis=list(range(one.ndim, X.ndim)),
         chunks=(X.chunks[0], *((size,) for size in one.shape[1:])),
@@ -124,8 +126,12 @@ def _lazily(mixture: Mixture, method: str, X: Array) -> Array:
     return answers
 
 
-def _ask(block: NDArray[Any], mixture: Mixture, method: str) -> Any:
-    return getattr(mixture, method)(block)
+def _ask(block: NDArray[Any], mixture: Mixture, method: str, nothing: NDArray[Any]) -> Any:
+    if not len(block):
+        return nothing
+    asked = copy.copy(mixture)
+    asked.n_threads = 1  # each thread of a worker has a block of its own
+    return getattr(asked, method)(block)
 
 
 @contextmanager
