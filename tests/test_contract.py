@@ -36,6 +36,17 @@ def entry(request):
     return request.param
 
 
+def _slow_but(entries, quick):
+    """Return the entries as parameters, those that are not among the quick ones marked slow."""
+    return [each if each.name in quick else pytest.param(each, marks=pytest.mark.slow) for each in entries]
+
+
+@pytest.fixture(params=_slow_but(ENTRIES, ("ConvGMM", "FullGMM, rotated", "DeepGMM")), ids=lambda entry: entry.name)
+def in_processes(request):
+    """Return every estimator, for tests that start processes: a few seconds each."""
+    return request.param
+
+
 @pytest.fixture(params=MIXTURES, ids=lambda entry: entry.name)
 def mixture(request):
     return request.param
@@ -468,8 +479,8 @@ FITTED_BITS = """
 """
 
 
-def test_the_same_bits_for_any_number_of_threads_of_libraries(entry):
-    script = FITTED_BITS.format(name=entry.name)
+def test_the_same_bits_for_any_number_of_threads_of_libraries(in_processes):
+    script = FITTED_BITS.format(name=in_processes.name)
     bits = {
         run_python(script, OPENBLAS_NUM_THREADS=threads, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
         for threads in "12"
@@ -504,12 +515,12 @@ def test_fits_in_several_threads_at_once_are_the_same_and_leave_libraries_alone(
 
 
 @pytest.mark.parametrize("n_threads", [None, 1])
-def test_a_forked_child_can_fit(entry, n_threads):
+def test_a_forked_child_can_fit(in_processes, n_threads):
     script = f"""
         import os, warnings
         from registry import ENTRIES, assert_same
         warnings.simplefilter("ignore")
-        entry = next(entry for entry in ENTRIES if entry.name == {entry.name!r})
+        entry = next(entry for entry in ENTRIES if entry.name == {in_processes.name!r})
         X = entry.samples(1500)
         estimator = entry.make(max_iter=3, n_threads={n_threads}).fit(X)
         child = os.fork()
@@ -521,12 +532,12 @@ def test_a_forked_child_can_fit(entry, n_threads):
     assert run_python(script) == "0\n"
 
 
-def test_a_pool_of_processes_can_fit(entry):
+def test_a_pool_of_processes_can_fit(in_processes):
     script = f"""
         import multiprocessing, warnings
         from registry import ENTRIES
         warnings.simplefilter("ignore")
-        entry = next(entry for entry in ENTRIES if entry.name == {entry.name!r})
+        entry = next(entry for entry in ENTRIES if entry.name == {in_processes.name!r})
         X = entry.samples(500)
 
         def fit(seed):
@@ -540,7 +551,7 @@ def test_a_pool_of_processes_can_fit(entry):
     assert run_python(script) == "True\n"
 
 
-def test_ctrl_c_ends_a_fit_soon_and_keeps_what_was_reached(entry, command):
+def test_ctrl_c_ends_a_fit_soon_and_keeps_what_was_reached(in_processes, command):
     script = f"""
 import sys, warnings
 import numpy as np
@@ -548,7 +559,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from convgmm import em
 from registry import ENTRIES, arrays
 warnings.simplefilter("ignore")
-entry = next(entry for entry in ENTRIES if entry.name == {entry.name!r})
+entry = next(entry for entry in ENTRIES if entry.name == {in_processes.name!r})
 X = entry.samples(20000)
 estimator = entry.make(tol=0, max_iter=1000000)
 converged, seen = em.Monitor.converged, []
@@ -576,13 +587,13 @@ except KeyboardInterrupt:
     assert np.isfinite(float(score))
 
 
-def test_interrupts_at_any_moment_leave_one_whole_model(entry):
+def test_interrupts_at_any_moment_leave_one_whole_model(in_processes):
     script = f"""
         import itertools, signal, warnings
         import numpy as np
         from registry import ENTRIES, arrays
         warnings.simplefilter("ignore")
-        entry = next(entry for entry in ENTRIES if entry.name == {entry.name!r})
+        entry = next(entry for entry in ENTRIES if entry.name == {in_processes.name!r})
         X, other = entry.samples(300), entry.samples(200, seed=1)
         estimator = entry.make(max_iter=4).fit(X)
         signal.signal(signal.SIGALRM, signal.default_int_handler)
