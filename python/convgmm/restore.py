@@ -62,7 +62,9 @@ def denoise(
     sigma : float, default=None
         Standard deviation of the noise, in the image's unit; None: `estimate_sigma`.
     model : ConvGMM, FullGMM, Model or path, default=None
-        The mixture of patches, of images with white at 1; None: the one that comes with the package.
+        The mixture of patches, of images with white at 1; None: the one that comes with the package. Every patch's
+        mean is taken away before and given back if the model leaves it out (`remove_mean`), and where full covariances
+        have along the constant patch less than 1 % of a pixel's variance: they are those of patches without means.
     betas : sequence of float, default=None
         Rising penalties of half-quadratic splitting, in units of 1/σ²; None: one step.
     average : bool, default=False
@@ -370,7 +372,7 @@ class Prior:
             raise TypeError(f"model is a {type(model).__name__}; a fitted mixture of patches is needed.")
         if stride < 1 or int(stride) != stride:
             raise ValueError(f"stride must be a positive int, got {stride}.")
-        gaussians, patch = model.gaussians(), model.shape
+        gaussians, patch = model.gaussians().for_patches_without_mean(), model.shape
         side = round(patch[0] ** 0.5)
         if gaussians.may_be_flattened and len(patch) == 1 and n_axes > 1 and side**2 == patch[0]:
             patch = side, side

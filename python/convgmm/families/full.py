@@ -43,8 +43,6 @@ LEAST_SINGLE = 64
 _LEAST_ROTATED = 32
 # Features whose scales differ by more are not rotated: in a sum the large ones' rounding would cover the small ones.
 _MOST_UNEVEN = 1e4
-# The share of the mean variance below which a mixture does not model its samples' means.
-_LEAST_MEAN = 0.01
 # Leading eigenvectors shown of a covariance.
 _EIGENVECTORS = 3
 
@@ -567,15 +565,9 @@ class Full(Scalable):
         """Return the mixture in the frame's coordinates."""
         D = len(frame.centre)
         axes = np.eye(D) if frame.axes is None else np.ascontiguousarray(frame.axes)
-        # Of samples whose means were removed, nothing varies along the constant but what was added to the diagonal.
-        constant = axes.T @ np.full(D, D**-0.5)
-        along = np.einsum("i,kij,j->k", constant, parameters.covariances, constant)
-        along += (parameters.means @ constant + frame.centre.sum() * D**-0.5) ** 2
-        whole = np.einsum("kii->k", parameters.covariances)
-        removes_mean = bool(parameters.weights @ along < _LEAST_MEAN * (parameters.weights @ whole) / D)
         weights = log_weights(parameters.weights)
         covariances = np.ascontiguousarray(parameters.covariances)
-        return Rotated(weights, removes_mean, frame.centre, axes, parameters.means, covariances)
+        return Rotated(weights, False, frame.centre, axes, parameters.means, covariances)
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ or the posterior mean Σ_k γ_k x̂_k.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from .. import _core
 
 Floats = NDArray[np.floating[Any]]
+
+# The share of the mean variance below which a mixture does not model its patches' means.
+_LEAST_MEAN = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +42,10 @@ class Gaussians:
     #: The core's functions for this form.
     _estimate: ClassVar[Callable[..., tuple[Any, NDArray[np.int32]]]]
     _add_estimates: ClassVar[Callable[..., None]]
+
+    def for_patches_without_mean(self) -> "Gaussians":
+        """Return the mixture with patches' means taken away if it was trained on patches without them, else itself."""
+        return self
 
     def _parts(self) -> tuple[NDArray[Any], ...]:
         raise NotImplementedError
@@ -122,6 +129,16 @@ class Rotated(Gaussians):
     _estimate = staticmethod(_core.restore_rotated)
     _add_estimates = staticmethod(_core.restore_add_rotated)
 
+    def for_patches_without_mean(self) -> "Gaussians":
+        """Return the mixture with patches' means taken away if next to nothing is modelled of them, else itself."""
+        # Of patches whose means were removed, nothing varies along the constant but what was added to the diagonal.
+        D, weights = len(self.centre), np.exp(self.log_weights)
+        constant = self.axes.T @ np.full(D, D**-0.5)
+        along = np.einsum("i,kij,j->k", constant, self.covariances, constant)
+        along += (self.means @ constant + self.centre.sum() * D**-0.5) ** 2
+        mean = weights @ np.einsum("kii->k", self.covariances) / D
+        return replace(self, removes_mean=self.removes_mean or bool(weights @ along < _LEAST_MEAN * mean))
+
     def _parts(self) -> tuple[NDArray[Any], ...]:
         return self.centre, self.axes, self.means, self.covariances
 
@@ -169,22 +186,33 @@ def average_of_patches(
     -------
     mean : ndarray
         Of the image's shape and dtype.
+
+    Raises
+    ------
+    ValueError
+        If a patch has no density.
     """
     sums, counts = np.zeros_like(noisy), np.zeros_like(noisy)
     for tiles in progress or tile_ranges(noisy.shape, patch, stride):
-        gaussians.add_estimates(
-            noisy,
-            sums,
-            counts,
-            patch,
-            stride,
-            seed,
-            tiles,
-            noise_var,
-            average=average,
-            weighting=weighting,
-            n_threads=n_threads,
-        )
+        try:
+            gaussians.add_estimates(
+                noisy,
+                sums,
+                counts,
+                patch,
+                stride,
+                seed,
+                tiles,
+                noise_var,
+                average=average,
+                weighting=weighting,
+                n_threads=n_threads,
+            )
+        except _core.NoDensity:
+            raise ValueError(
+                "a patch of the image has no finite log-density under any component: its values are too far from the "
+                "model's; is data_range what white is?"
+            ) from None
     sums /= counts
     return sums
 

@@ -343,7 +343,8 @@ class Torus(Scalable):
 
     def gaussians(self, parameters: TorusSpectra, frame: TorusFrame) -> Rotated:
         """Return the Gaussians of the windows, along the axes."""
-        return self._gaussians.gaussians(parameters.gaussians, frame.coordinates)
+        gaussians = self._gaussians.gaussians(parameters.gaussians, frame.coordinates)
+        return replace(gaussians, removes_mean=self.basis.remove_mean)
 
     def stationary_spectra(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return the spectra on the torus."""
