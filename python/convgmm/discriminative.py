@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from .families import CollapseError, Family
+from .families import Family
 from .families.family import Reading
 from .source import Block
 
@@ -125,10 +125,10 @@ class Contest:
             yield [self._moved(rival, *each, e) for rival, each in zip(rivals, sums, strict=True)]
 
     def _trial(self, rivals: list[Rival], sums: list[tuple[Any, Any]], e: float) -> Round | None:
-        moved = [self._moved(rival, *each, e) for rival, each in zip(rivals, sums, strict=True)]
         try:
-            return self.assess(moved)
-        except CollapseError:
+            with np.errstate(invalid="ignore"):
+                return self.assess([self._moved(rival, *each, e) for rival, each in zip(rivals, sums, strict=True)])
+        except ValueError:  # a collapse, or weights of scales below 0: the step was too large
             return None
 
     def _moved(self, rival: Rival, numerator: Any, denominator: Any, e: float) -> Rival:
