@@ -182,3 +182,11 @@ def test_warm_start_keeps_layers_only_for_the_same_samples_and_weights(images):
     assert deep.fit(images, sample_weight=np.arange(900) % 2).layers_[0] is not layers[0]
     layers = list(deep.fit(images).layers_)
     assert deep.fit(images[::-1]).layers_[0] is not layers[0]
+
+
+def test_warm_start_keeps_no_layers_of_objects_whose_bytes_are_addresses(images):
+    objects = images.reshape(900, -1)[:, :4].astype(object)
+    deep = DeepGMM([FullGMM(2, max_iter=2, random_state=0)], warm_start=True).fit(objects)
+    layer = deep.layers_[0]
+    assert deep._fitted_to == ""
+    assert deep.fit(objects).layers_[0] is not layer

@@ -109,3 +109,35 @@ def test_what_cannot_be_refined_is_refused(textures):
     with pytest.raises(ValueError, match=r"shape|features"):
         deep.refine(X[:, :4])
     np.testing.assert_array_equal(deep.predict_proba(X), before)
+
+
+def test_integers_and_frames_are_read_as_by_fit(textures):
+    pd = pytest.importorskip("pandas")
+    X, _ = textures
+    X = np.clip(X * 20 + 128, 0, 255).astype(np.uint8)
+    expected = layers().fit(X.astype(float)).refine(X.astype(float), n_rounds=1).refinement_
+    np.testing.assert_array_equal(layers().fit(X).refine(X, n_rounds=1).refinement_, expected)
+    frame = pd.DataFrame(X.reshape(len(X), -1), columns=[f"v{i}" for i in range(64)])
+    mixtures = [FullGMM(2, reg_covar=1, output="posterior", max_iter=2, random_state=0), FullGMM(2, random_state=0)]
+    assert DeepGMM(mixtures).fit(frame).refine(frame, n_rounds=1).feature_names_in_[1] == "v1"
+
+
+def test_a_fit_after_refinement_begins_anew(textures):
+    X, _ = textures
+    deep = layers().set_params(warm_start=True).fit(X)
+    before = deep.log_density(X, layer=0)
+    refined = deep.refine(X, n_rounds=1).log_density(X, layer=0)
+    assert not np.array_equal(refined, before)
+    np.testing.assert_array_equal(deep.fit(X).log_density(X, layer=0), before)
+
+
+def test_layers_follow_by_plain_em_and_keep_what_their_fit_told(textures, monkeypatch):
+    X, _ = textures
+    deep = layers().set_params(layers__2__algorithm="stochastic", layers__1__reallocate=1).fit(X)
+    told = [(layer.n_iter_, layer.converged_, layer.lower_bound_) for layer in deep.layers_]
+    seen, fit = set(), FullGMM.fit
+    monkeypatch.setattr(FullGMM, "fit", lambda m, *a, **k: (seen.add((m.algorithm, m.reallocate)), fit(m, *a, **k))[1])
+    deep.refine(X, n_rounds=1)
+    assert seen == {("em", 0)}
+    assert [(layer.n_iter_, layer.converged_, layer.lower_bound_) for layer in deep.layers_] == told
+    assert (deep.layers_[2].algorithm, deep.layers_[1].reallocate) == ("stochastic", 1)

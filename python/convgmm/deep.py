@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
 from tqdm.auto import tqdm
 
 from . import model_file
@@ -36,7 +36,7 @@ class DeepGMM(Estimator):
     warm_start : bool, default=False
         Whether `fit` keeps the fitted layers, from the first on, whose parameters are still those in `layers`, if the
         samples and their weights are the same. So a layer that is changed or added is fitted without those below it;
-        those above a changed one are fitted anew.
+        those above a changed one are fitted anew. After `refine`, and of a stream or objects, none is kept.
     random_state : int, RandomState or None, default=None
         Given, it seeds the layers that have no `random_state` of their own.
     verbose : int, default=0
@@ -177,7 +177,8 @@ class DeepGMM(Estimator):
 
         With the components k of a layer and j of the one above, of which Q(j|x) is believed, the target of a sample is
         Q(k|x) ∝ p(x|k)^(1/T) Σ_j Q(j|x) M_jk, where M_jk says how often k occurs with j. Extended Baum–Welch (Povey
-        2003) moves the layer towards it, and those above follow by EM. At the top Q is the posterior.
+        2003) moves the layer towards it, and those above follow by EM. At the top Q is the posterior. All samples count
+        the same: weights cannot be given.
 
         The objective, in nats, is the first layer's mean log-likelihood per value of a sample, and the mutual
         information of samples and the last layer's components, H(mean P(j|x)) − mean H(P(j|x)) (Bridle, Heading and
@@ -196,7 +197,8 @@ class DeepGMM(Estimator):
         Returns
         -------
         self : object
-            With `refinement_`, the objective at the start and after each round.
+            With `refinement_`, the objective at the start and after each round. The layers' `lower_bounds_`, `n_iter_`
+            and `converged_` go on telling of `fit`.
 
         Raises
         ------
@@ -217,21 +219,20 @@ class DeepGMM(Estimator):
                 )
         if n_rounds < 1:
             raise ValueError(f"n_rounds must be at least 1, got {n_rounds}.")
-        samples: NDArray[Any] = np.asarray(X)
         label = None
         if y is not None:
             given = column_or_1d(y, dtype=np.int64)
             known = given >= 0
-            if len(given) != len(samples) or not known.any():
-                raise ValueError(
-                    f"y holds {len(given)} classes of {len(samples)} samples, {known.sum()} of them known."
-                )
+            n_samples = _num_samples(X)
+            if len(given) != n_samples or not known.any():
+                raise ValueError(f"y holds {len(given)} classes of {n_samples} samples, {known.sum()} of them known.")
             label = np.full(len(given), -1)
             label[known] = np.unique(given[known], return_inverse=True)[1]
         objective: list[float] = []
-        for reached in Refinement(samples, label).rounds(self.layers_, n_rounds):
+        for reached in Refinement(X, label).rounds(self.layers_, n_rounds):
             objective.append(reached.objective)
-        self.__dict__.update(layers_=reached.layers, refinement_=np.array(objective))
+        # These layers are no longer what `fit` made of any samples: a warm start begins anew.
+        self.__dict__.update(layers_=reached.layers, refinement_=np.array(objective), _fitted_to="")
         return self
 
     def _fit(self, X: ArrayLike, sample_weight: ArrayLike | None) -> Any:
@@ -239,7 +240,8 @@ class DeepGMM(Estimator):
         self._validate_params()
         given = self._seeded_layers()
         samples = _digest(X, sample_weight)
-        fitted = self._unchanged(given) if self.warm_start and getattr(self, "_fitted_to", None) == samples else []
+        is_same = samples and getattr(self, "_fitted_to", "") == samples
+        fitted = self._unchanged(given) if self.warm_start and is_same else []
         values: Any = X
         for layer in fitted[: len(given) - 1]:
             values = layer.transform(values)
@@ -406,13 +408,18 @@ class DeepGMM(Estimator):
 
 
 def _digest(X: Any, sample_weight: Any) -> str:
-    """Return what tells samples with their weights from others: a sum over their bytes, not the samples themselves."""
+    """Return what tells samples with their weights from others: a sum over their bytes, not the samples themselves.
+
+    Empty for streams and arrays of objects, whose bytes are addresses.
+    """
     total = hashlib.sha256()
     for values in (X, sample_weight):
         if values is not None:
             array = np.ascontiguousarray(values)
+            if array.dtype.hasobject:
+                return ""
             total.update(f"{array.dtype.str}{array.shape}".encode())
-            total.update(array.tobytes() if array.dtype.hasobject else array.reshape(-1).view(np.uint8).data)
+            total.update(array.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 

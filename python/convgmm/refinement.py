@@ -33,6 +33,8 @@ from .source import Block
 # Steps e that are tried, and iterations of EM by which a layer follows the one below it.
 _STEPS = (2.0, 8.0, 32.0, 128.0, 512.0)
 _FOLLOW = 3
+# What goes on telling of the fit.
+_OF_THE_FIT = ("lower_bounds_", "lower_bound_", "n_iter_", "converged_", "pruned_", "reallocations_")
 # Labelled samples that every component has of each class before any is counted.
 _PRIOR_COUNT = 0.1
 
@@ -52,13 +54,13 @@ class Refinement:
 
     Attributes
     ----------
-    X : ndarray of shape (n, …)
-        Samples.
+    X : array-like
+        Samples, as the first layer reads them.
     label : ndarray of shape (n,), int64, or None
         The index of each one's class; −1 where it is not known.
     """
 
-    X: NDArray[Any]
+    X: Any
     label: NDArray[np.int64] | None
 
     def rounds(self, layers: list[Mixture], n_rounds: int) -> Iterator[Stack]:
@@ -128,7 +130,7 @@ class Refinement:
         model, n_threads = layer.model_, layer.n_threads or 0
         parameters = model.family.from_arrays(model.arrays, model.frame, n_threads)
         rivals = [Rival(parameters.take(np.array([k])), model.frame) for k in range(model.n_components)]
-        reading = model.family.read(Block(np.ascontiguousarray(values.reshape(len(values), -1))), n_threads)
+        reading = model.family.read(Block(layer._read(values)[1]), n_threads)
         log_prior = log_weights(model.weights)
         contest = Contest(
             model.family, reading, target, np.ones(len(target)), log_prior, 1 / layer.temperature, 0.0, n_threads
@@ -163,10 +165,13 @@ class Refinement:
 def _followed(layer: Mixture, values: Any) -> Mixture:
     """Return a copy of a layer after a few more iterations on these values."""
     following: Mixture = copy.deepcopy(layer)
-    given = {name: getattr(layer, name) for name in ("warm_start", "max_iter", "tol", "verbose")}
-    following.set_params(warm_start=True, max_iter=_FOLLOW, tol=0, verbose=0)
+    plain = {"warm_start": True, "algorithm": "em", "max_iter": _FOLLOW, "tol": 0, "reallocate": 0, "verbose": 0}
+    given = {name: getattr(layer, name) for name in plain}
+    following.set_params(**plain)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         following.fit(values)
     following.set_params(**given)
+    for name in _OF_THE_FIT:
+        setattr(following, name, getattr(layer, name))
     return following
