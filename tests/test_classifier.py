@@ -232,12 +232,13 @@ def test_a_sample_beyond_float32_has_a_class(make):
     [
         ({"priors": [0.5, 0.5]}, r"priors has shape \(2,\)"),
         ({"priors": [0.5, 0.5, 0.5]}, "priors must sum to 1"),
+        ({"priors": [0.5, 0.5, 0.0], "refine": "mmi"}, "refine needs each above 0"),
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": "best"}, "temperature"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"random_state": "seed"}, "random_state"),
     ],
-    ids=["too few priors", "priors that sum to 1.5", "temperature", "word", "fraction", "seed"],
+    ids=["too few priors", "priors that sum to 1.5", "prior 0", "temperature", "word", "fraction", "seed"],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -289,3 +290,9 @@ def test_an_interrupt_leaves_the_classifier_what_it_was(make, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         classifier.fit(X[:200] * 2, y[:200])
     np.testing.assert_array_equal(classifier.predict_proba(X), before)
+
+
+def test_an_error_says_that_samples_were_held_out():
+    X = np.random.default_rng(0).standard_normal((20, 3))
+    with pytest.raises(ValueError, match=r"class 0 \(1 of its samples held out; a smaller validation_fraction"):
+        MixtureClassifier(FullGMM(10, reg_covar=1)).fit(X, np.repeat([0, 1], 10))

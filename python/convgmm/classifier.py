@@ -86,7 +86,7 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
     classes_ : ndarray of shape (n_classes,)
         The classes.
     mixtures_ : list of mixtures
-        The fitted mixture of each class.
+        The fitted mixture of each class; with `refine` their `lower_bounds_` tell of the fit before it.
     priors_ : ndarray of shape (n_classes,), float64
         Prior probabilities.
     temperature_ : float
@@ -190,6 +190,10 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
             raise TypeError(f"mixture must be a mixture, such as ConvGMM(...), got {self.mixture!r}.")
         data, features = self._read_labelled(X, y, sample_weight)
         priors = self._priors_of(data)
+        if self.refine and not priors.all():
+            raise ValueError(
+                f"priors={priors.tolist()}: refine needs each above 0, for a class that cannot be has no information."
+            )
         mixture = clone(self.mixture)
         if self.random_state is not None and mixture.random_state is None:
             seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
@@ -245,7 +249,7 @@ class MixtureClassifier(ClassifierMixin, Kept):  # type: ignore[misc]
                 return best if auto else (temperature, _log_loss(log_posterior(density, temperature, priors), left_out))
 
             with _no_convergence_warning():  # the fit to all samples will say
-                mixtures = _fit_classes(mixture, rest)
+                mixtures = _fit_classes(mixture, rest, np.bincount(left_out.label, minlength=len(priors)))
             temperature, log_loss = choose(mixtures)
             if self.refine:
                 mixtures, criterion = self._refine(mixtures, rest, left_out, priors, temperature)
@@ -499,7 +503,8 @@ def _log_loss(log_posterior: NDArray[np.float64], data: _Labelled) -> float:
     return float(-np.average(log_posterior[np.arange(len(data.label)), data.label], weights=data.weight))
 
 
-def _fit_classes(mixture: Mixture, data: _Labelled) -> list[Mixture]:
+def _fit_classes(mixture: Mixture, data: _Labelled, n_held_out: NDArray[np.intp] | None = None) -> list[Mixture]:
+    """Fit a mixture to each class; an error says how many samples of the class were held out."""
     mixtures = []
     for c, name in enumerate(data.classes):
         rows = np.flatnonzero(data.label == c)
@@ -509,7 +514,10 @@ def _fit_classes(mixture: Mixture, data: _Labelled) -> list[Mixture]:
         try:
             mixtures.append(clone(mixture).fit(data.X[rows], sample_weight=weight if np.ptp(weight) else None))
         except ValueError as error:
-            raise ValueError(f"class {name}: {error}") from error
+            without = ""
+            if n_held_out is not None and n_held_out[c]:
+                without = f" ({n_held_out[c]} of its samples held out; a smaller validation_fraction holds out fewer)"
+            raise ValueError(f"class {name}{without}: {error}") from error
     return mixtures
 
 
