@@ -153,3 +153,21 @@ def test_refined_classifiers_keep_the_contract(digits, tmp_path):
     assert few.temperature_ == 1
     with pytest.raises(ValueError, match="refine"):
         make(None).set_params(refine="mpe").fit(X, y)
+
+
+def test_a_step_too_large_for_the_weights_of_scales_is_made_smaller(digits, monkeypatch):
+    mixture = FullGMM(1, scales=(0.5, 1, 2), means="zero", reg_covar=0.5, random_state=0, max_iter=5)
+    mixtures, X, y = of_classes(mixture, *digits)
+    given, rivals = contest(mixtures, X, y)
+    moved, steps = Contest._moved, []
+
+    def counted(self, rival, numerator, denominator, e):
+        steps.append(e)
+        if e < 4:
+            raise ValueError("weights of scales below 0")
+        return moved(self, rival, numerator, denominator, e)
+
+    monkeypatch.setattr(Contest, "_moved", counted)
+    reached = list(given.rounds(rivals, 1))
+    assert len(reached) == 2
+    assert min(steps) < 4 <= max(steps)
