@@ -134,10 +134,14 @@ def test_a_fit_after_refinement_begins_anew(textures):
 def test_layers_follow_by_plain_em_and_keep_what_their_fit_told(textures, monkeypatch):
     X, _ = textures
     deep = layers().set_params(layers__2__algorithm="stochastic", layers__1__reallocate=1).fit(X)
+    calls = []
+    deep.layers_[2].set_params(callback=lambda *given: calls.append(given))
     told = [(layer.n_iter_, layer.converged_, layer.lower_bound_) for layer in deep.layers_]
     seen, fit = set(), FullGMM.fit
     monkeypatch.setattr(FullGMM, "fit", lambda m, *a, **k: (seen.add((m.algorithm, m.reallocate)), fit(m, *a, **k))[1])
     deep.refine(X, n_rounds=1)
     assert seen == {("em", 0)}
+    assert not calls
+    assert deep.layers_[2].callback is not None
     assert [(layer.n_iter_, layer.converged_, layer.lower_bound_) for layer in deep.layers_] == told
     assert (deep.layers_[2].algorithm, deep.layers_[1].reallocate) == ("stochastic", 1)
