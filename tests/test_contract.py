@@ -574,7 +574,7 @@ em.Monitor.converged = counted
 try:
     estimator.fit(X)
 except KeyboardInterrupt:
-    if not hasattr(estimator, "layers_") and {entry.name!r} == "DeepGMM":
+    if not hasattr(estimator, "layers_") and {in_processes.name!r} == "DeepGMM":
         print("kept", 5, 0.0, flush=True)  # no layer was finished
     else:
         print("kept", estimator.n_iter_, estimator.score(X[:10]), flush=True)
@@ -603,12 +603,13 @@ def test_interrupts_at_any_moment_leave_one_whole_model(in_processes):
             options = [mixture.set_params(n_components=2 + trial % 3)
                        for mixture in getattr(estimator, "layers", [estimator])]
             try:
-                signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + trial))
-                estimator.fit(data)
-            except KeyboardInterrupt:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + trial))
+                    estimator.fit(data)
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:  # which may also come when the fit has just ended
                 hit += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
             for mixture in getattr(estimator, "layers_", [estimator]):
                 K = mixture.n_components_
                 of_components = {{**mixture.model_.arrays}}
