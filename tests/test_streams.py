@@ -190,3 +190,21 @@ def test_other_assignments_reach_as_good_a_model(mixture, algorithm):
 def test_rows_are_those_of_the_array():
     X = np.arange(24.0).reshape(6, 2, 2)
     np.testing.assert_array_equal(np.concatenate(list(Rows(X))), X)
+
+
+class Again:
+    """Blocks as they are given."""
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+
+    def __iter__(self):
+        return iter(self.blocks)
+
+
+def test_blocks_with_and_without_weights_are_refused():
+    X = np.random.default_rng(0).standard_normal((60, 8))
+    weight = np.full(30, 8.0)
+    for blocks in ([X[:30], (X[30:], weight)], [(X[:30], weight), X[30:]]):
+        with pytest.raises(ValueError, match="block 1 of X has .*weights, unlike block 0"):
+            ConvGMM(2, max_iter=2).fit(Again(blocks))

@@ -206,7 +206,7 @@ class _Part:
 def _inspect(samples: Any, weight: Any, index: int) -> _Part:
     array, checked = checked_block((samples, weight), index, None)
     n_used = len(array) if checked is None else int(np.count_nonzero(checked))
-    return _Part(len(array), n_used, weight_exponent(checked), Layout.of(array))
+    return _Part(len(array), n_used, weight_exponent(checked), Layout.of(array, checked))
 
 
 def _head(samples: Any) -> Any:

@@ -211,7 +211,7 @@ def run(
             try:
                 prepared = family.prepare(tried, frame, problem.dtype, problem.n_threads)
                 statistics, bound = algorithm.step(problem, tried, prepared, iteration)
-            except ValueError:  # no covariance, or no density
+            except DensityError:
                 if tried is reached.parameters:
                     raise
                 bound = -np.inf

@@ -93,15 +93,18 @@ class Layout:
         Shape of a sample, as the first block has it.
     dtype : dtype
         What samples are computed in: float32 if the first block is, else float64.
+    weighted : bool
+        Whether their samples have weights.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    weighted: bool
 
     @classmethod
-    def of(cls, array: NDArray[Any]) -> "Layout":
+    def of(cls, array: NDArray[Any], weight: NDArray[np.float64] | None) -> "Layout":
         """Return that of a block."""
-        return cls(array.shape[1:], array.dtype)
+        return cls(array.shape[1:], array.dtype, weight is not None)
 
 
 class Blocks:
@@ -134,9 +137,9 @@ class Blocks:
             )
         self._given = given
         for index, each in enumerate(given):
-            array, _ = checked_block(each, index, None)
+            array, weight = checked_block(each, index, None)
             if len(array):
-                self.first, self._layout = _parted(each)[0], Layout.of(array)
+                self.first, self._layout = _parted(each)[0], Layout.of(array, weight)
                 return
         raise ValueError("Found array with 0 sample(s): X yields no samples.")
 
@@ -200,7 +203,13 @@ def checked_block(given: Any, index: int, layout: Layout | None) -> tuple[NDArra
             f"block {index} holds samples of shape {array.shape[1:]}, but block 0 of {layout.shape}: all blocks of X "
             f"must agree."
         )
-    return np.asarray(array), None if given_weight is None else _checked_weight(given_weight, len(array), index)
+    weight = None if given_weight is None else _checked_weight(given_weight, len(array), index)
+    if layout is not None and len(array) and (weight is not None) != layout.weighted:
+        raise ValueError(
+            f"block {index} of X has {'no ' if layout.weighted else ''}weights, unlike block 0: give weights with "
+            f"every block, or with none."
+        )
+    return np.asarray(array), weight
 
 
 def weight_exponent(weight: NDArray[np.float64] | None) -> int | None:
