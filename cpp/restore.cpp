@@ -140,14 +140,15 @@ class DiagonalFilter {
     return s;
   }
 
-  // Replaces patches (count, n) by their estimates, and writes their likeliest components (count,).
-  void apply(Scratch& s, T* patches, std::size_t count, std::int32_t* components) const {
+  // Replaces patches (count, n), the first of this number, by their estimates, and writes their likeliest components
+  // (count,).
+  void apply(Scratch& s, T* patches, std::size_t count, std::size_t number, std::int32_t* components) const {
     for (std::size_t first = 0; first < count; first += kBlock)
-      apply_to_block(s, patches + first * n_, std::min(kBlock, count - first), components + first);
+      apply_to_block(s, patches + first * n_, std::min(kBlock, count - first), number + first, components + first);
   }
 
  private:
-  void apply_to_block(Scratch& s, T* patches, std::size_t count, std::int32_t* components) const {
+  void apply_to_block(Scratch& s, T* patches, std::size_t count, std::size_t number, std::int32_t* components) const {
     const std::size_t width = forward_.width();
     multiply(patches, n_, count, forward_, s.coordinates.data());
     std::fill(s.squares.begin(), s.squares.end(), T{0});
@@ -162,7 +163,7 @@ class DiagonalFilter {
       const std::size_t n = std::min(SampleGroup<T>::kSize, count - i);
       s.group.set_rows(s.joint.data() + i * precision_.width(), constants_.data());
       s.group.exponentiate(n);
-      s.group.require_density(i);
+      s.group.require_density(number + i);
       s.kept.add(s.group, static_cast<std::uint32_t>(i), n, nullptr, assignment_, i);
       write_likeliest(s.group, K_, n, components + i);
     }
@@ -279,14 +280,14 @@ class RotatedFilter {
 
   // Replaces patches (count, n), at most kTilePatches, by their estimates, and writes their likeliest components
   // (count,).
-  void apply(Scratch& s, T* patches, std::size_t count, std::int32_t* components) const {
+  void apply(Scratch& s, T* patches, std::size_t count, std::size_t number, std::int32_t* components) const {
     project(patches, count, s.wide, s.coordinates.data());
     s.winners.assign(count, -1);
     s.walker.run(s.coordinates.data(), count, s.winners.data());
     s.kept.clear();
     for (std::size_t i = 0; i < count; i += SampleGroup<T>::kSize) {
       const std::size_t n = s.walker.fill(i, s.group);
-      s.group.require_density(i);
+      s.group.require_density(number + i);
       s.kept.add(s.group, static_cast<std::uint32_t>(i), n, nullptr, assignment_, i);
       write_likeliest(s.group, K_, n, components + i);
     }
@@ -354,7 +355,7 @@ struct FilterOf<T, Rotated> {
 // Takes away each patch's mean, applies the filter, and gives the mean back.
 template <class T, class Filter>
 void apply(const Filter& filter, typename Filter::Scratch& scratch, const Options& options, std::size_t n_values,
-           T* patches, std::size_t count, std::vector<T>& means, std::int32_t* components) {
+           T* patches, std::size_t count, std::size_t number, std::vector<T>& means, std::int32_t* components) {
   if (options.remove_mean) {
     means.resize(count);
     for (std::size_t i = 0; i < count; ++i) {
@@ -363,7 +364,7 @@ void apply(const Filter& filter, typename Filter::Scratch& scratch, const Option
       for (std::size_t d = 0; d < n_values; ++d) patch[d] -= means[i];
     }
   }
-  filter.apply(scratch, patches, count, components);
+  filter.apply(scratch, patches, count, number, components);
   if (options.remove_mean)
     for (std::size_t i = 0; i < count; ++i)
       for (std::size_t d = 0; d < n_values; ++d) patches[i * n_values + d] += means[i];
@@ -556,7 +557,7 @@ void add_estimates(const T* noisy, const Grid& grid, const Mixture& mixture, dou
         local.tile = first + begin;
         layout.positions(local.tile, local.in_image, local.in_box);
         extract(noisy, layout, local.in_image, local.patches.data());
-        apply(filter, local.scratch, options, n, local.patches.data(), local.in_image.size(), local.means,
+        apply(filter, local.scratch, options, n, local.patches.data(), local.in_image.size(), 0, local.means,
               local.components.data());
         std::fill(local.sums.begin(), local.sums.end(), T{0});
         std::fill(local.counts.begin(), local.counts.end(), T{0});
@@ -595,7 +596,7 @@ void estimate(const T* noisy, std::size_t n, const Mixture& mixture, double nois
       [&](Local& local, std::size_t begin, std::size_t end) {
         T* own = out + begin * size;
         std::copy(noisy + begin * size, noisy + end * size, own);
-        apply(filter, local.scratch, options, size, own, end - begin, local.means, components + begin);
+        apply(filter, local.scratch, options, size, own, end - begin, begin, local.means, components + begin);
       });
 }
 

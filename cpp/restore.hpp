@@ -56,12 +56,12 @@ struct Options {
 };
 
 // Adds the estimates of the patches in the tiles [first, last) to `sums`, times their weights, and the weights to
-// `counts`; both are of the image's shape.
+// `counts`; both are of the image's shape. Throws NoDensity, whose number says nothing.
 template <class T, class Mixture>
 void add_estimates(const T* noisy, const Grid& grid, const Mixture& mixture, double noise_variance,
                    const Options& options, std::size_t first, std::size_t last, T* sums, T* counts);
 
-// The estimates of n patches (n, n_values), into as many, and each one's likeliest component (n,).
+// The estimates of n patches (n, n_values), into as many, and each one's likeliest component (n,). Throws NoDensity.
 template <class T, class Mixture>
 void estimate(const T* noisy, std::size_t n, const Mixture& mixture, double noise_variance, const Options& options,
               T* out, std::int32_t* components);

@@ -214,6 +214,17 @@ def test_little_that_is_known_is_carried_far(shape, block):
     np.testing.assert_allclose(filled[-9:, -9:], 0.75, atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [conv, full])
+def test_a_patch_without_density_is_named(make):
+    model = make()
+    X = np.random.default_rng(9).standard_normal((3000, *model.model_.shape)).astype(np.float32)
+    X[2500] *= 1e25
+    with pytest.raises(ValueError, match="sample 2500 has no finite"):
+        model.posterior_mean(X, SIGMA**2)
+    with pytest.raises(ValueError, match="a patch of the image has no finite"):
+        restore.denoise(1e25 * noisy().astype(np.float32), SIGMA, model)
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint64])
 def test_wide_integers_need_a_range_and_do_not_wrap(dtype, model):
     white = np.iinfo(dtype).max

@@ -24,13 +24,13 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from . import model_file
+from . import _core, model_file
 from .algorithms import ALGORITHMS, Stepwise, algorithm, stepwise
 from .checkpoint import Checkpoint, Hashing
 from .em import Best, Fit, Iteration, Options, Pruning
 from .families import FAMILIES, CollapseError, Family, Floats
 from .families.family import check_weights, log_weights
-from .model import Model, largest_posteriors
+from .model import Model, largest_posteriors, no_density
 from .problem import Held, Problem, shuffled
 from .reallocation import Reallocation, reallocated
 from .source import Blocks, InMemory, Rows, is_source
@@ -930,7 +930,10 @@ class Mixture(Fitted):
         if not (np.isfinite(noise_var) and noise_var > 0):
             raise ValueError(f"noise_var must be positive, got {noise_var}.")
         model, samples = self._read(X)
-        return model.gaussians().estimate(samples, float(noise_var), average=average, n_threads=self._threads())
+        try:
+            return model.gaussians().estimate(samples, float(noise_var), average=average, n_threads=self._threads())
+        except _core.NoDensity as error:
+            raise no_density(int(error.args[0])) from None
 
     def sample(self, n_samples: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Draw from the mixture, with `random_state`.
