@@ -71,6 +71,49 @@ def test_a_large_memory_mapped_array_is_a_stream(mixture, tmp_path, monkeypatch)
         mixture.make().fit(mapped, sample_weight=weight[:-1])
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_a_large_memory_mapped_array_is_answered_piece_by_piece(mixture, dtype, tmp_path, monkeypatch):
+    X = np.round(20 * mixture.samples()).astype(dtype)
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    fitted = mixture.make(max_iter=3).fit(X)
+    asked = ("predict", "predict_proba", "log_density", "score_samples", "transform")
+    expected = [getattr(fitted, name)(X) for name in asked]
+    at_once = []
+    read = type(fitted)._read
+    monkeypatch.setattr(type(fitted), "_read", lambda self, part: (at_once.append(len(part)), read(self, part))[1])
+    monkeypatch.setattr("convgmm.source.BLOCK_VALUES", 100 * X[0].size)
+    with config_context(working_memory=0):
+        for name, answer in zip(asked, expected, strict=True):
+            at_once.clear()
+            found = getattr(fitted, name)(mapped)
+            assert found.dtype == answer.dtype
+            np.testing.assert_array_equal(found, answer)
+            assert max(at_once) <= 100
+            assert sum(at_once) == len(X)
+        again = mixture.make(max_iter=3)
+        at_once.clear()
+        np.testing.assert_array_equal(again.fit_predict(mapped), again.predict(X))
+        assert max(at_once[:-1]) <= 100  # the last one asked for all of X
+        fitted.fit_transform(mapped)
+
+
+def test_a_stream_has_one_score(mixture):
+    X = mixture.samples()
+    weight = np.random.default_rng(1).integers(0, 3, len(X)).astype(np.float64)
+    fitted = mixture.make(max_iter=2).fit(X)
+    repeated = np.repeat(X, weight.astype(int), axis=0)
+    for name in ("score", "aic", "bic"):
+        ask = getattr(fitted, name)
+        assert ask(Parts(X, [0, 130])) == pytest.approx(ask(X), rel=1e-12)
+        assert ask(Parts(X, [0, 130], weight)) == pytest.approx(ask(repeated), rel=1e-12)
+    with pytest.raises(ValueError, match="weight of every sample is zero"):
+        fitted.score(Parts(X, [130], np.zeros(len(X))))
+    for name in ("predict", "score_samples", "transform"):
+        with pytest.raises(ValueError, match="block by block"):
+            getattr(fitted, name)(Parts(X, [130]))
+
+
 def test_streams_that_cannot_be_fitted_say_why(mixture):
     X = mixture.samples()
     estimator = mixture.make(max_iter=2)
@@ -103,8 +146,20 @@ def test_streams_that_cannot_be_fitted_say_why(mixture):
             for part in super().__iter__():
                 yield part[self.n_passes :]
 
-    with pytest.raises(ValueError, match="the same samples every time"):
-        estimator.fit(Fewer(X, [200]))
+    class OtherBlocks(Parts):
+        def __iter__(self):
+            self.cuts[1] += 1
+            yield from super().__iter__()
+
+    class MoreBlocks(Parts):
+        def __iter__(self):
+            yield from super().__iter__()
+            if self.n_passes > 2:
+                yield self.X[:20]
+
+    for changing in (Fewer, OtherBlocks, MoreBlocks):
+        with pytest.raises(ValueError, match="the same samples every time, in the same blocks"):
+            estimator.fit(changing(X, [200]))
     assert not estimator.__sklearn_is_fitted__()
 
 

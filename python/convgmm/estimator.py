@@ -8,11 +8,11 @@ import inspect
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import prod
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -37,9 +37,13 @@ from .source import Blocks, InMemory, Rows, is_source
 from .stationary import stationary_field
 from .training import Training
 
+T = TypeVar("T", bound=np.generic)
+
 # Samples in a mini-batch, at least and for each component.
 _BATCH_SIZE = 1000
 _BATCH_SIZE_PER_COMPONENT = 50
+
+_NO_ANSWERS = "X yields blocks, whose answers need not fit into memory: fit, then ask block by block."
 
 # What an estimator remembers of features.
 _FEATURES = ("n_features_in_", "feature_names_in_")
@@ -641,8 +645,10 @@ class Mixture(Fitted):
         self._check_parameters()
         samples = self._read_new(X, sample_weight)
         array = _required(samples)
-        values = self._train(samples).whole()
-        gamma, _ = self.model_.posterior(array, self._threads(), values=values)
+        problem = self._train(samples)
+        if not isinstance(samples.source, InMemory):
+            return self.predict(X)
+        gamma, _ = self.model_.posterior(array, self._threads(), values=problem.whole())
         return np.asarray(gamma.argmax(axis=1), dtype=np.int64)
 
     def fit_transform(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Floats:
@@ -650,8 +656,10 @@ class Mixture(Fitted):
         self._check_parameters()
         samples = self._read_new(X, sample_weight)
         array = _required(samples)
-        values = self._train(samples).whole()
-        return self._output(self.model_, array, values)
+        problem = self._train(samples)
+        if not isinstance(samples.source, InMemory):
+            return self.transform(X)
+        return self._output(self.model_, array, problem.whole())
 
     def _train(self, samples: Samples, problem_of: Callable[..., Problem] = Problem.of) -> Problem:
         """Fit to samples; `problem_of` makes the problem of them, as `Problem.of` does."""
@@ -814,7 +822,11 @@ class Mixture(Fitted):
         -------
         components : ndarray of shape (n,), int64
         """
-        return np.asarray(self.predict_proba(X).argmax(axis=1), dtype=np.int64)
+
+        def likeliest(model: Model, samples: Floats) -> NDArray[np.int64]:
+            return np.asarray(model.posterior(samples, self._threads())[0].argmax(axis=1), dtype=np.int64)
+
+        return self._answered(X, likeliest)
 
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Return the posterior π_k p(x|k) / Σ_j π_j p(x|j), (n, K), in the dtype of the samples."""
@@ -822,21 +834,44 @@ class Mixture(Fitted):
 
     def posterior(self, X: ArrayLike) -> tuple[Floats, Floats]:
         """Return `predict_proba` (n, K) and `score_samples` (n,), from one pass."""
+        pairs = [self._posterior(piece) for piece in _pieces(X)]
+        return _joined([gamma for gamma, _ in pairs]), _joined([total for _, total in pairs])
+
+    def _posterior(self, X: ArrayLike) -> tuple[Floats, Floats]:
         model, samples = self._read(X)
         return model.posterior(samples, self._threads())
 
+    def _answered(self, X: ArrayLike, ask: Callable[[Model, Floats], NDArray[T]]) -> NDArray[T]:
+        """Return what `ask` says of each sample; a large memory-mapped array is read piece by piece."""
+        return _joined([ask(*self._read(piece)) for piece in _pieces(X)])
+
     def log_density(self, X: ArrayLike) -> Floats:
         """Return log p(x|k) in nats per sample, (n, K), without the components' weights."""
-        model, samples = self._read(X)
-        return model.log_density(samples, self._threads())
+        return self._answered(X, lambda model, samples: model.log_density(samples, self._threads()))
 
     def score_samples(self, X: ArrayLike) -> Floats:
         """Return log p(x) in nats, (n,)."""
-        return self.posterior(X)[1]
+        return self._answered(X, lambda model, samples: model.posterior(samples, self._threads())[1])
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
-        """Return the mean of `score_samples`, in nats per sample."""
-        return float(self.score_samples(X).mean(dtype=np.float64))
+        """Return the mean of `score_samples`, in nats per sample; of a stream with its samples' weights."""
+        total, n = self._log_likelihood(X)
+        return total / n
+
+    def _log_likelihood(self, X: Any) -> tuple[float, float]:
+        """Return the sum of log p(x) over all samples, and how many they are; a weight of 2 is a sample twice."""
+        if not is_source(X):
+            found = self.score_samples(X)
+            return float(found.sum(dtype=np.float64)), len(found)
+        total = n = 0.0
+        for samples, weight in Blocks(X).pieces():
+            if len(samples):
+                found = self.score_samples(samples).astype(np.float64)
+                total += float(found.sum() if weight is None else weight @ found)
+                n += len(found) if weight is None else float(weight.sum())
+        if not n:
+            raise ValueError("the weight of every sample is zero; at least one must be positive.")
+        return total, n
 
     def transform(self, X: ArrayLike) -> Floats:
         """Return what the next layer sees of each sample, (n, K), as `output` says.
@@ -845,7 +880,7 @@ class Mixture(Fitted):
         1; ``"likelihood"`` p(x|k) / Σ_j p(x|j); ``"posterior"`` π_k p(x|k) / Σ_j π_j p(x|j); both with p to the power
         1 / `temperature`. With `drop_last` the last component is left out, (n, K − 1).
         """
-        return self._output(*self._read(X))
+        return self._answered(X, self._output)
 
     def _output(self, model: Model, X: Floats, values: Floats | None = None) -> Floats:
         """Return the output for checked samples; `values` are those that densities are computed from, if known."""
@@ -999,14 +1034,12 @@ class Mixture(Fitted):
 
     def aic(self, X: ArrayLike) -> float:
         """Return Akaike's information criterion, 2 p − 2 log L, for p free parameters; lower is better."""
-        total = float(self.score_samples(X).sum(dtype=np.float64))
-        return 2 * self.model_.n_parameters() - 2 * total
+        return 2 * self.model_.n_parameters() - 2 * self._log_likelihood(X)[0]
 
     def bic(self, X: ArrayLike) -> float:
         """Return the Bayesian information criterion, p log n − 2 log L, for p free parameters; lower is better."""
-        log_probability = self.score_samples(X)
-        total = float(log_probability.sum(dtype=np.float64))
-        return float(self.model_.n_parameters() * np.log(len(log_probability)) - 2 * total)
+        total, n = self._log_likelihood(X)
+        return float(self.model_.n_parameters() * np.log(n) - 2 * total)
 
 
 def flatten(X: Any) -> tuple[Any, tuple[int, ...] | None]:
@@ -1045,12 +1078,33 @@ def _as_stream(X: Any, sample_weight: Any) -> Blocks | None:
         if sample_weight is not None:
             raise ValueError("sample_weight cannot be given beside an iterable X: let it yield pairs (block, weights).")
         return Blocks(X)
-    memory = get_config()["working_memory"] * 2**20
-    if not isinstance(X, np.memmap) or X.ndim < 2 or X.nbytes <= memory:
+    if not _is_large(X):
         return None
     if sample_weight is not None and np.shape(sample_weight) != (len(X),):
         raise ValueError(f"sample_weight.shape == {np.shape(sample_weight)}, expected {(len(X),)}!")
     return Blocks(Rows(X, None if sample_weight is None else np.asarray(sample_weight)))
+
+
+def _is_large(X: Any) -> bool:
+    """Say whether an array is in a file, and larger than scikit-learn's `working_memory`."""
+    return isinstance(X, np.memmap) and X.ndim >= 2 and X.nbytes > get_config()["working_memory"] * 2**20
+
+
+def _pieces(X: Any) -> Iterable[Any]:
+    """Return the parts of X that are in memory at a time: all of it, or pieces of a large memory-mapped array.
+
+    Raises
+    ------
+    ValueError
+        If X yields blocks.
+    """
+    if is_source(X):
+        raise ValueError(_NO_ANSWERS)
+    return Rows(X) if _is_large(X) else [X]
+
+
+def _joined(parts: list[NDArray[T]]) -> NDArray[T]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _required(samples: Samples) -> NDArray[Any]:
@@ -1062,7 +1116,7 @@ def _required(samples: Samples) -> NDArray[Any]:
         If there is none.
     """
     if samples.array is None:
-        raise ValueError("X yields blocks, whose answers need not fit into memory: fit, then ask block by block.")
+        raise ValueError(_NO_ANSWERS)
     return samples.array
 
 

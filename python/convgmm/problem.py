@@ -223,17 +223,17 @@ class Streamed(Problem):
         progress: bool = False,
     ) -> None:
         self._source, self._progress = source, progress
-        self._n_blocks: int | None = None
         self._memories: list[dict[str, Any]] = []
+        self._lengths: list[int] = []
         drawing = Drawing(reservoir_seed(rng))
         census: Census | None = None
-        for index, block in enumerate(self._shown("survey")):
+        for block in self._shown("survey"):
             drawing.add(block)
             found = Census.of(family, family.read(block, n_threads), n_threads)
             census = found if census is None else census + found
             if census.n_samples <= _MOST_REMEMBERED:
                 self._memories.append({})
-            self._n_blocks = index + 1
+            self._lengths.append(len(block.samples))
         if census is None:
             raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
         super().__init__(family, replace(census, reservoir=drawing.reservoir()), n_threads)
@@ -241,7 +241,7 @@ class Streamed(Problem):
     def _shown(self, what: str) -> Any:
         """Yield the blocks under a progress bar."""
         hidden = not self._progress
-        return tqdm(self._source.blocks(), what, self._n_blocks, leave=False, unit="block", disable=hidden)
+        return tqdm(self._source.blocks(), what, len(self._lengths) or None, leave=False, unit="block", disable=hidden)
 
     def data(self, what: str = "pass") -> Iterator[Data]:
         """Yield all samples in the form that the hot loop reads, block by block.
@@ -249,20 +249,24 @@ class Streamed(Problem):
         Raises
         ------
         ValueError
-            If there are not as many as there were at first.
+            If the blocks are not as long as they were at first.
         """
-        n = 0
+        index = -1
         for index, block in enumerate(self._shown(what)):
-            n += len(block.samples)
+            if index == len(self._lengths) or len(block.samples) != self._lengths[index]:
+                break
             reading = self.family.read(block, self.n_threads)
             data = self.family.represent(reading, self.frame, self.n_threads)
             memory = self._memories[index] if index < len(self._memories) else {}
             yield Data(data.values, data.block, memory)
-        if n != self.n_samples:
-            raise ValueError(
-                f"X yielded {self.n_samples} samples at first and {n} now: a source must yield the same samples every "
-                f"time it is read; fix its random state, or pass an object whose __iter__ starts anew."
-            )
+        else:
+            if index + 1 == len(self._lengths):
+                return
+        raise ValueError(
+            f"X yielded blocks of other sizes when it was read again (from block {max(index, 0)} on): a source must "
+            f"yield the same samples every time, in the same blocks; fix its random state, or pass an object whose "
+            f"__iter__ starts anew."
+        )
 
     def expect(self, prepared: Any, assign: Assign) -> Any:
         """Return the statistics of all samples, added up in the order of the blocks."""

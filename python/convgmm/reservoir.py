@@ -116,7 +116,8 @@ class Drawing:
         below = float(whole.keys.max()) if whole is not None and full else np.inf
         self._parts.append(Reservoir.of(block, self._seed, self._capacity, below))
         # To add up copies the whole: not for a few samples.
-        if not full or sum(len(part.keys) for part in self._parts[1:]) > self._parts[0].capacity // 4:
+        enough = self._parts[0].capacity // 4 if full else len(self._parts[0].keys)
+        if sum(len(part.keys) for part in self._parts[1:]) > enough:
             self.reservoir()
 
     def reservoir(self) -> Reservoir:

@@ -143,12 +143,16 @@ class Blocks:
                 return
         raise ValueError("Found array with 0 sample(s): X yields no samples.")
 
+    def pieces(self) -> Iterator[tuple[NDArray[Any], NDArray[np.float64] | None]]:
+        """Yield the checked arrays, each with the weights of its samples or None."""
+        for index, each in enumerate(self._given):
+            yield checked_block(each, index, self._layout)
+
     def blocks(self) -> Iterator[Block]:
         """Yield all samples, without those of weight 0."""
         place = number = 0
         exponent: int | None = None
-        for index, each in enumerate(self._given):
-            array, weight = checked_block(each, index, self._layout)
+        for array, weight in self.pieces():
             exponent = weight_exponent(weight) if exponent is None else exponent
             block = block_of(array, weight, exponent or 0, place, number)
             number += len(array)
