@@ -1,6 +1,7 @@
 """Fits on a Dask cluster, beside fits in memory."""
 
 import os
+import pickle
 import signal
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,10 @@ import pytest
 from distributed import Client, LocalCluster
 from sklearn.base import clone
 
-from convgmm import ConvGMM, DeepGMM, FullGMM, TorusGMM, distributed
+from convgmm import ConvGMM, DeepGMM, FullGMM, Monitor, TorusGMM, distributed
 from convgmm.families.family import SOFT
+from convgmm.problem import Problem
+from convgmm.source import InMemory
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -118,6 +121,126 @@ def test_drawn_assignments_as_in_memory(client, samples):
     options = {"algorithm": "stochastic", "random_state": 0}
     local = conv(**options).fit(samples)
     assert_close(distributed.fit(conv(**options), da.from_array(samples, chunks=(170, 6, 6))), local, 1e-10)
+
+
+def test_callbacks_monitors_and_acceleration_as_in_memory(client, samples):
+    X, seen = da.from_array(samples, chunks=(170, 6, 6)), []
+
+    class Sixth(Monitor):
+        def converged(self, progress):
+            return len(progress.lower_bounds) == 6
+
+    for options in ({"accelerate": "squarem"}, {"monitor": Sixth()}):
+        assert_close(distributed.fit(conv(**options), X), conv(**options).fit(samples), 1e-9)
+
+    def callback(iteration):
+        seen.append(iteration.lower_bound)
+        assert iteration.model.n_components == 3
+        return iteration.number == 3
+
+    assert distributed.fit(conv(callback=callback), X).lower_bounds_.tolist() == seen
+    assert len(seen) == 4
+
+
+def test_mini_batches_have_their_share_of_every_block(client, samples):
+    """By what an epoch of one mini-batch after the other is made of, summed here."""
+    weight = np.random.default_rng(0).integers(0, 3, 600).astype(float)
+    X = [dask.delayed(part) for part in np.split(samples, [7, 8, 400])]
+    family = conv()._family((6, 6))
+    for given in (None, weight):
+        weights = [None] * 4 if given is None else [dask.delayed(part) for part in np.split(given, [7, 8, 400])]
+        parts = distributed.Partitions(client, list(zip(X, weights, strict=True)))
+        problem = distributed.Cluster(family, parts, 1)
+        local = Problem.of(family, InMemory(samples.reshape(600, 36), given), 1)
+        start = local.start(conv()._given_start(family, 600, 36), np.random.RandomState(0))
+        prepared = family.prepare(start, local.frame, local.dtype, 1)
+        whole = local.expect(prepared, SOFT)
+        found = [sums(prepared) for sums in problem.batches(50, np.random.RandomState(0))]
+        assert len(found) == -(-problem.n_samples // 50)
+        counts = [each.responsibility.sum() for each in found]
+        scale = sum(counts) / whole.responsibility.sum()  # a power of 2: only weights' ratios count
+        assert np.log2(scale) == pytest.approx(round(np.log2(scale)), abs=1e-12)
+        if given is None:
+            assert max(counts) < 54
+            assert min(counts) > 46
+        np.testing.assert_allclose(sum(each.power for each in found), scale * whole.power, rtol=1e-10)
+        other = [sums(prepared) for sums in problem.batches(50, np.random.RandomState(1))]
+        assert abs(other[0].power / found[0].power - 1).max() > 1e-3
+
+
+@pytest.mark.parametrize("make", [conv, full])
+def test_online_on_a_cluster(client, samples, make):
+    X = np.tile(samples, (5, 1, 1))
+    X = X.reshape(len(X), -1) if make is full else X
+    options = {"algorithm": "online", "batch_size": 300, "random_state": 0}
+    fitted = distributed.fit(make(**options), da.from_array(X, chunks=(700, *X.shape[1:])))
+    one = make(**options).set_params(max_iter=1)
+    again = distributed.fit(clone(one), da.from_array(X, chunks=(700, *X.shape[1:])))
+    assert again.score(X) > clone(one).set_params(algorithm="em").fit(X).score(X)
+    assert fitted.n_iter_ == 10
+    assert (np.diff(fitted.lower_bounds_[1:]) > -1e-5).all()
+    assert fitted.score(X) > make(**options).fit(X).score(X) - 0.1
+
+
+def test_a_fit_on_a_cluster_goes_on_from_a_checkpoint(client, samples, tmp_path, monkeypatch):
+    monkeypatch.setattr("convgmm.checkpoint._SHARE_OF_TIME", np.inf)  # written after every iteration
+    X, path, seen = da.from_array(samples, chunks=(170, 6, 6)), tmp_path / "fit", []
+
+    class Killed(Exception):
+        pass
+
+    def cut(iteration):
+        seen.append(iteration.number)
+        if len(seen) in (3, 7):
+            raise Killed
+
+    for _ in range(2):
+        with pytest.raises(Killed):
+            distributed.fit(conv(callback=cut, checkpoint=path), X)
+    with pytest.raises(ValueError, match="other samples"):
+        distributed.fit(conv(checkpoint=path), da.from_array(samples * 2, chunks=(170, 6, 6)))
+    resumed = distributed.fit(conv(callback=cut, checkpoint=path), X)
+    assert seen == list(range(10))
+    assert not path.exists()
+    assert_close(resumed, conv().fit(samples), 1e-10)
+
+
+def test_what_comes_to_the_client_is_bounded(client, samples, monkeypatch):
+    """Samples are larger than what the client takes: sums, and of the samples those that a start is drawn from."""
+    X = np.tile(samples, (100, 1, 1))
+    sizes = []
+    gather = Client.gather
+
+    def weighed(self, futures, *arguments, **options):
+        answer = gather(self, futures, *arguments, **options)
+        sizes.append(len(pickle.dumps(answer)))
+        return answer
+
+    monkeypatch.setattr(Client, "gather", weighed)
+    set_bound = "import convgmm.reservoir as r; r.RESERVOIR_BYTES = {}".format
+    client.run(exec, set_bound(100_000))
+    try:
+        blocks = [dask.delayed(np.roll)(part, 0) for part in np.split(X, 6)]
+        model = distributed.fit(ConvGMM(3, max_iter=5, tol=0, random_state=0), blocks)
+    finally:
+        client.run(exec, set_bound(1 << 27))
+    assert X.nbytes > 16e6
+    assert sum(sizes) < 300_000
+    assert model.score(X) > ConvGMM(3, max_iter=5, tol=0, random_state=0).fit(X).score(X) - 1
+
+
+def test_incremental_of_dask_ml(client, samples):
+    """Blocks go to `partial_fit` one after the other, on the workers."""
+    wrappers = pytest.importorskip("dask_ml.wrappers")
+    X = np.tile(samples[np.random.default_rng(0).permutation(600)], (4, 1, 1)).reshape(2400, 36)
+    given = da.from_array(X, chunks=(600, 36))
+    estimator = ConvGMM(3, patch_shape=(6, 6), random_state=0)
+    fitted = wrappers.Incremental(estimator, shuffle_blocks=False).fit(given)
+    for block in np.split(X, 4):
+        estimator.partial_fit(block)
+    np.testing.assert_array_equal(fitted.estimator_.spectra_, estimator.spectra_)
+    np.testing.assert_array_equal(fitted.predict(given).compute(), estimator.predict(X))
+    np.testing.assert_array_equal(fitted.partial_fit(given).estimator_.n_iter_, 8)
 
 
 def test_delayed_blocks_and_futures(client, samples):

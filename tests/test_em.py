@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
-from convgmm import ConvGMM
+from convgmm import ConvGMM, LikelihoodWarning, Monitor, Progress
 from convgmm.basis import Fourier
-from convgmm.em import Batch, LikelihoodWarning, Monitor, Options, run
+from convgmm.em import Batch, Options, run
 from convgmm.families import Assign, Full, Spectral
 from convgmm.families.full import FullStart, MomentStatistics
 from convgmm.families.spectral import SpectralStart
@@ -15,42 +15,47 @@ from convgmm.problem import Problem
 from convgmm.source import Block, InMemory
 
 
+def converged(*bounds, **options):
+    return Monitor().converged(Progress(bounds, **({"tol": 1e-3} | options)))
+
+
 def test_a_fall_of_the_likelihood_is_said():
-    monitor = Monitor(tol=1e-3)
-    assert not monitor.converged(1.0, 1e-6, exempt=False)
-    assert not monitor.converged(0.9, 1e-6, exempt=True)
-    with pytest.warns(LikelihoodWarning, match="fell by 0.1"):
-        assert not monitor.converged(0.8, 1e-6, exempt=False)
+    assert not converged(1.0, rounding=1e-6)
+    assert not converged(1.0, 0.9, rounding=1e-6, exempt=True)
+    with pytest.warns(LikelihoodWarning, match="fell by 0.1 nats in iteration 2"):
+        assert not converged(1.0, 0.9, 0.8, rounding=1e-6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert monitor.converged(0.8 - 1e-7, 1e-6, exempt=False)  # no more than rounding
-        assert monitor.converged(0.8, 1e-6, exempt=False)
+        assert converged(0.8, 0.8 - 1e-7, rounding=1e-6)  # no more than rounding
+        assert converged(0.8, 0.8, rounding=1e-6)
 
 
 def test_a_fall_that_is_no_surprise_converges_if_it_is_small():
-    monitor = Monitor(tol=1e-3, may_fall=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not monitor.converged(1.0, 1e-9, exempt=False)
-        assert not monitor.converged(0.9, 1e-9, exempt=False)  # a real fall
-        assert monitor.converged(0.8995, 1e-9, exempt=False)
-    assert not Monitor(tol=1e-3).converged(1.0, 1e-9, exempt=False)
-    strict = Monitor(tol=1e-3)
-    strict.converged(1.0, 1e-9, exempt=False)
+        assert not converged(1.0, rounding=1e-9, may_fall=True)
+        assert not converged(1.0, 0.9, rounding=1e-9, may_fall=True)  # a real fall
+        assert converged(0.9, 0.8995, rounding=1e-9, may_fall=True)
     with pytest.warns(LikelihoodWarning):
-        assert not strict.converged(0.9995, 1e-9, exempt=False)
+        assert not converged(1.0, 0.9995, rounding=1e-9)
 
 
 def test_tol_zero_never_converges():
-    monitor = Monitor(tol=0, may_fall=True)
-    assert not any(monitor.converged(1.0, 1e-6, exempt=False) for _ in range(5))
+    assert not converged(1.0, 1.0, tol=0, rounding=1e-6, may_fall=True)
+
+
+def test_random_bounds_are_averaged():
+    bounds = (1.0, 3.0, 2.0, 1.0, 3.0, 2.0)
+    assert converged(*bounds, window=3)
+    assert not converged(*bounds[:-1], window=3)
+    assert not converged(*bounds[1:], 2.1, window=3)
 
 
 def test_an_earlier_run_is_gone_on_from():
-    assert Monitor(tol=1e-3, previous=1.0).converged(1.0005, 1e-6, exempt=False)
+    assert converged(1.0005, previous=1.0, rounding=1e-6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the samples may be others
-        assert not Monitor(tol=1e-3, previous=1.0).converged(0.5, 1e-6, exempt=False)
+        assert not converged(0.5, previous=1.0, rounding=1e-6)
 
 
 def test_moments_about_other_points_add_up(rng):

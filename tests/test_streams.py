@@ -9,7 +9,7 @@ from sklearn import config_context
 from convgmm import ConvGMM, FullGMM
 from convgmm.reservoir import Drawing, Reservoir, uniform
 from convgmm.source import Block, Blocks, Rows
-from registry import MIXTURES, arrays, assert_same
+from registry import ENTRIES, MIXTURES, arrays, assert_same
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -240,6 +240,24 @@ def test_other_assignments_reach_as_good_a_model(mixture, algorithm):
     assert em.score(X) - 0.5 < other.score(X) < em.score(X) + 0.5
     assert other.converged_
     assert_same(mixture.make(max_iter=100, algorithm=algorithm, n_threads=1).fit(X), other)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_layers_of_a_stream(weighted):
+    entry = next(entry for entry in ENTRIES if entry.name == "DeepGMM")
+    X = entry.samples()
+    weight = np.random.default_rng(0).integers(0, 3, len(X)) * 1.5 if weighted else None
+    options = {"tol": 0, "max_iter": 5}
+    whole = entry.make(**options).fit(X, sample_weight=weight)
+    parts = Parts(X, [130, 130, 250], weight)
+    streamed = entry.make(**options).fit(parts)
+    assert_close(streamed, whole, rtol=1e-6, atol=1e-7)
+    assert parts.n_passes == 14  # each layer's look at the first block, its survey, and its iterations
+    np.testing.assert_array_equal(streamed.predict(X), whole.predict(X))
+    with pytest.raises(TypeError, match="only once"):
+        entry.make().fit(part for part in [X])
+    with pytest.raises(ValueError, match="layer 0.*sample_weight"):
+        entry.make().fit(Parts(X, [130]), sample_weight=np.ones(len(X)))
 
 
 def test_rows_are_those_of_the_array():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
+from convgmm import Monitor
 from convgmm.algorithms import Stepwise
 from convgmm.problem import Problem, shuffled
 from convgmm.source import InMemory
@@ -207,6 +208,59 @@ def test_a_callback_sees_every_iteration_and_may_stop(mixture):
     assert fitted.n_iter_ in (3, 5)
 
 
+# ---- monitors --------------------------------------------------------------------------------------------------------
+
+
+class Patience(Monitor):
+    """Ends a run when so many iterations in a row have gained less than `tol`."""
+
+    def __init__(self, patience):
+        self.patience = patience
+
+    def converged(self, progress):
+        super().converged(progress)
+        gains = np.diff(progress.lower_bounds)[-self.patience :]
+        return len(gains) == self.patience and (gains < progress.tol).all()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_monitor_can_be_replaced(mixture, streamed):
+    X = mixture.samples()
+    given = Parts(X, 130) if streamed else X
+    plain = mixture.make(tol=0.01, max_iter=200).fit(given)
+    patient = mixture.make(tol=0.01, max_iter=200, n_init=2, monitor=Patience(4)).fit(given)
+    assert plain.converged_
+    assert patient.converged_
+    gains = np.diff(patient.lower_bounds_)
+    assert (gains[-4:] < 0.01).all()
+    assert all((gains[i : i + 4] >= 0.01).any() for i in range(len(gains) - 4))
+    assert_same(mixture.make(tol=0.01, max_iter=200, monitor=Monitor()).fit(given), plain)
+    with pytest.raises(ValueError, match="monitor"):
+        mixture.make(monitor=0.1).fit(given)
+
+
+def test_a_monitor_is_told_what_is_known(mixture):
+    told = []
+
+    class Telling:
+        def converged(self, progress):
+            told.append(progress)
+            return len(progress.lower_bounds) == 3
+
+    X = mixture.samples()
+    fitted = mixture.make(tol=0.5, monitor=Telling(), n_init=2).fit(X)
+    assert [len(progress.lower_bounds) for progress in told] == [1, 2, 3, 1, 2, 3]
+    assert fitted.n_iter_ == 3
+    assert fitted.converged_
+    assert told[2].lower_bounds[-1] - told[2].lower_bounds[-2] == told[2].gain
+    assert {progress.tol for progress in told} == {0.5}
+    assert all(0 < progress.rounding < 1e-3 for progress in told)
+    before = fitted.lower_bound_
+    told.clear()
+    fitted.set_params(warm_start=True).fit(X)
+    assert told[0].previous == before
+
+
 # ---- checkpoints -----------------------------------------------------------------------------------------------------
 
 
@@ -220,11 +274,12 @@ OPTIONS = [
     {"algorithm": "online", "batch_size": 100, "n_epochs": 2},
     {"accelerate": "squarem"},
     {"n_init": 3},
+    {"tol": 0.2, "monitor": Patience(6)},
 ]
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("options", OPTIONS, ids=["em", "stochastic", "online", "squarem", "n_init"])
+@pytest.mark.parametrize("options", OPTIONS, ids=["em", "stochastic", "online", "squarem", "n_init", "monitor"])
 def test_a_fit_that_was_cut_off_ends_with_the_same_bits(mixture, options, streamed, tmp_path, monkeypatch):
     monkeypatch.setattr("convgmm.checkpoint._SHARE_OF_TIME", np.inf)  # written after every iteration
     X = mixture.samples()

@@ -8,10 +8,11 @@ from .classifier import MixtureClassifier
 from .configuration import show_config
 from .conv import ConvGMM
 from .deep import DeepGMM
-from .em import LikelihoodWarning, Pruning
+from .em import Iteration, Pruning
 from .estimator import Kept
 from .full import FullGMM
 from .model import Model
+from .monitor import LikelihoodWarning, Monitor, Progress
 from .reallocation import Reallocation
 from .torus import TorusGMM
 
@@ -21,9 +22,12 @@ __all__ = [
     "ConvGMM",
     "DeepGMM",
     "FullGMM",
+    "Iteration",
     "LikelihoodWarning",
     "MixtureClassifier",
     "Model",
+    "Monitor",
+    "Progress",
     "Pruning",
     "Reallocation",
     "TorusGMM",

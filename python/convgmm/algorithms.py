@@ -7,8 +7,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from .families import Assign
-from .families.family import SOFT, Data, Family
-from .problem import Problem, expect
+from .families.family import SOFT, Family
+from .problem import Problem, Sums
 
 # Iterations of stochastic EM whose mean is compared with that of as many before.
 _STOCHASTIC_WINDOW = 10
@@ -148,18 +148,23 @@ class Online:
         n_steps = iteration * -(-problem.n_samples // self.batch_size)
         state = replace(Stepwise.at(family, parameters, frame), n_steps=n_steps)
         batches = problem.batches(self.batch_size, np.random.RandomState([self.seed, iteration]))
-        state, bound = stepwise(family, frame, state, batches, self.exponent, n_threads)
+        state, bound = stepwise(family, frame, problem.dtype, state, batches, self.exponent, n_threads)
         return state.statistics, bound
 
 
 def stepwise(
-    family: Family, frame: Any, state: Stepwise, batches: Iterable[Data], exponent: float, n_threads: int
+    family: Family,
+    frame: Any,
+    dtype: np.dtype[Any],
+    state: Stepwise,
+    batches: Iterable[Sums],
+    exponent: float,
+    n_threads: int,
 ) -> tuple[Stepwise, float]:
     """Take a step for each mini-batch; return where that led, and the mean log-likelihood before each step."""
     log_likelihood = weight = 0.0
-    for data in batches:
-        prepared = family.prepare(state.parameters, frame, data.values.dtype, n_threads)
-        batch = expect(family, prepared, data, n_threads, SOFT)
+    for sums in batches:
+        batch = sums(family.prepare(state.parameters, frame, dtype, n_threads))
         log_likelihood += batch.log_likelihood
         weight += float(batch.responsibility.sum())
         state = state.after(family, frame, batch, exponent)

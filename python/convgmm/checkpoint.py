@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,14 @@ Arrays = dict[str, NDArray[Any]]
 
 #: Most of a fit's time that is spent on writing.
 _SHARE_OF_TIME = 0.1
+
+
+class Identified(Protocol):
+    """Samples that can be told from others."""
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 sum of all samples and weights."""
 
 
 class Hashing:
@@ -54,10 +62,7 @@ class Hashing:
         total = None if self.digest else hashlib.sha256()
         for block in self.source.blocks():
             if total is not None:
-                for array in (block.samples, block.weight):
-                    if array is not None:
-                        total.update(f"{array.dtype.str}{array.shape}".encode())
-                        total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+                total.update(content(block.samples, block.weight))
             yield block
         if total is not None:
             self.digest = total.hexdigest()
@@ -130,6 +135,16 @@ class Checkpoint:
     def remove(self) -> None:
         """Remove the file of a fit that has ended."""
         Path(self.path).unlink(missing_ok=True)
+
+
+def content(samples: NDArray[Any], weight: NDArray[Any] | None) -> bytes:
+    """Return what tells some samples and their weights from others, 32 bytes."""
+    total = hashlib.sha256()
+    for array in (samples, weight):
+        if array is not None:
+            total.update(f"{array.dtype.str}{array.shape}".encode())
+            total.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return total.digest()
 
 
 def _digest(header: bytes, arrays: Arrays) -> bytes:

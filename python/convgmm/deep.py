@@ -1,7 +1,7 @@
 """Layers of mixtures, each fed with what the one below makes of a sample."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,6 +16,29 @@ from . import model_file
 from .estimator import Estimator, Mixture
 from .families import Floats
 from .refinement import Refinement
+from .source import is_source, parted
+
+
+class Outputs:
+    """What a layer makes of every block of a source: a source again.
+
+    Parameters
+    ----------
+    layer : mixture
+        Fitted.
+    source : iterable
+        Yields the same blocks of its samples, or pairs of these and their weights, every time that it is iterated over.
+    """
+
+    def __init__(self, layer: Mixture, source: Iterable[Any]) -> None:
+        self.layer, self.source = layer, source
+
+    def __iter__(self) -> Iterator[Any]:
+        for block in self.source:
+            samples, weight = parted(block)
+            if len(samples):
+                rows = self.layer.transform(samples)
+                yield rows if weight is None else (rows, weight)
 
 
 class DeepGMM(Estimator):
@@ -139,12 +162,14 @@ class DeepGMM(Estimator):
 
         Parameters
         ----------
-        X : array-like
-            Samples in a shape that the first layer takes.
+        X : array-like, or iterable of such
+            Samples in a shape that the first layer takes; or, as in `ConvGMM.fit`, an object that yields blocks of them
+            anew whenever it is iterated over. Every pass of an upper layer then goes through those below it again, and
+            holds no more than a block.
         y : None
             Ignored.
         sample_weight : array-like of shape (n,), default=None
-            Weight of each sample, in every layer.
+            Weight of each sample, in every layer. Not for an iterable, which yields them.
 
         Returns
         -------
@@ -254,6 +279,8 @@ class DeepGMM(Estimator):
                     try:
                         if is_last:
                             layer.fit(values, sample_weight=sample_weight)
+                        elif is_source(values):
+                            values = Outputs(layer.fit(values, sample_weight=sample_weight), values)
                         else:
                             values = layer.fit_transform(values, sample_weight=sample_weight)
                     except ValueError as error:

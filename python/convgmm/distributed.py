@@ -13,22 +13,24 @@ It needs Dask: ``pip install 'convgmm[distributed]'``.
 from __future__ import annotations
 
 import copy
+import hashlib
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, partial, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .checkpoint import content
 from .estimator import Mixture
 from .extras import require
 from .families import Assign, Family
-from .families.family import Data, Reading
-from .problem import Census, Problem, expect
+from .families.family import SOFT, Data, Reading
+from .problem import Census, Problem, Sums, chosen, expect
 from .reservoir import Drawing, reservoir_seed
 from .source import Layout, block_of, checked_block, weight_exponent
 
@@ -41,6 +43,8 @@ T = TypeVar("T")
 
 #: How often a pass is begun anew when workers are lost in it.
 _ATTEMPTS = 5
+#: How many results are added up at one place.
+_MOST_SUMS = 8
 
 
 def fit(
@@ -55,6 +59,11 @@ def fit(
     Every pass is one task on each worker that holds samples, with as many threads as the worker has; the sums of its
     samples, not the samples, travel. What is held for the fit, transformed or rotated samples, is about as large as
     they are. Where a worker is lost, what it held is computed anew from the graph of `X`.
+
+    Every way to train is known here too. With ``algorithm="online"`` each mini-batch takes its share of samples from
+    every block, and is a trip to the workers: `batch_size` should be a matter of milliseconds at least. A fit that goes
+    on from a `checkpoint` needs the same blocks, and ends as one that was never cut off up to rounding, as the workers
+    may hold other blocks then.
 
     Parameters
     ----------
@@ -213,6 +222,10 @@ def _head(samples: Any) -> Any:
     return samples[:1]
 
 
+def _content(samples: Any, weight: Any, index: int, layout: Layout) -> bytes:
+    return content(*checked_block((samples, weight), index, layout))
+
+
 class Partitions:
     """Blocks of samples on the workers of a cluster, checked and numbered.
 
@@ -248,6 +261,14 @@ class Partitions:
             raise ValueError("sample_weight is zero for every sample; at least one must be positive.")
         self.used = [index for index, part in enumerate(inspected) if part.n_used]
         self.first = client.submit(_head, self.parts[filled[0]][0], pure=False).result()
+
+    @cached_property
+    def digest(self) -> str:
+        """A SHA-256 sum of all samples and weights, block by block."""
+        asked = [
+            self.client.submit(_content, *self.parts[index], index, self.layout, pure=False) for index in self.used
+        ]
+        return hashlib.sha256(b"".join(self.client.gather(asked))).hexdigest()
 
     def are_lost(self) -> bool:
         """Say whether some samples cannot be computed anew."""
@@ -296,9 +317,39 @@ def _represent(family: Family, reading: Whole[Reading], frame: Whole[Any]) -> Wh
     return Whole(replace(data, block=replace(data.block, samples=data.block.samples[:, :0].copy())))
 
 
-def _pass(family: Family, prepared: Whole[Any], data: list[Whole[Data]], assign: Assign) -> Whole[Any]:
+@dataclass(frozen=True)
+class _Share:
+    """A mini-batch: one of `n_parts` parts of every block's samples in the order that `seed` shuffles them into."""
+
+    seed: int
+    part: int
+    n_parts: int
+
+    def rows(self, first: Any, n: Any) -> tuple[Any, Any]:
+        """Return where the part of a block begins and ends; where blocks' parts cannot be equal, others are larger."""
+        begin, end = ((n * part + first % self.n_parts) // self.n_parts for part in (self.part, self.part + 1))
+        return begin, end
+
+    def of(self, data: Data) -> Data:
+        """Return the part of a block, whose order is kept for the next."""
+        first, n = data.block.first, len(data.values)
+        if data.memory.get("shuffled by") != self.seed:
+            order = np.random.RandomState([self.seed, first]).permutation(n)
+            data.memory.update({"shuffled by": self.seed, "order": order})
+        return chosen(data, data.memory["order"][slice(*self.rows(first, n))])
+
+
+def _pass(
+    family: Family, prepared: Whole[Any], data: list[Whole[Data]], assign: Assign, share: _Share | None
+) -> Whole[Any]:
     n_threads = _worker_threads()
-    return Whole(reduce(add, (expect(family, prepared.value, each.value, n_threads, assign) for each in data)))
+    asked = [each.value if share is None else share.of(each.value) for each in data]
+    found = [expect(family, prepared.value, each, n_threads, assign) for each in asked if len(each.values)]
+    return Whole(reduce(add, found) if found else None)
+
+
+def _sum(parts: list[Whole[Any]]) -> Whole[Any]:
+    return Whole(reduce(add, (part.value for part in parts if part.value is not None)))
 
 
 def _worker_threads() -> int:
@@ -313,7 +364,8 @@ def _distributed() -> Any:
 class Cluster(Problem):
     """Samples on the workers of a cluster, each pass one task on every worker that holds some.
 
-    Sums are taken in the order of the blocks on a worker, then in the order of the workers' first blocks.
+    Sums are taken in the order of the blocks on a worker, then in the order of the workers' first blocks, and where
+    there are many workers by some of them.
     """
 
     def __init__(
@@ -331,8 +383,8 @@ class Cluster(Problem):
 
         def census() -> Census:
             self._held = self._readings(family)
-            found = self._on_workers(self._held, lambda held: (_take_census, family, held, seed))
-            return cast(Census, reduce(add, found))
+            # Samples for a start come from every worker, but no more than a start needs go to the client.
+            return cast(Census, self._sum(self._held, lambda held: (_take_census, family, held, seed), most=1))
 
         super().__init__(family, self._retried(census), n_threads)
         self._represent()
@@ -360,17 +412,28 @@ class Cluster(Problem):
             self._client.submit(_represent, self.family, reading, frame, pure=False) for reading in self._held
         ]
 
-    def expect(self, prepared: Any, assign: Assign) -> Any:
-        """Return the statistics of all samples."""
+    def expect(self, prepared: Any, assign: Assign, share: _Share | None = None) -> Any:
+        """Return the statistics of all samples, or of a mini-batch of them."""
 
         def sums() -> Any:
             if not self._held:
                 self._held = self._readings(self.family)
                 self._represent()
             scattered = self._client.scatter(Whole(prepared), broadcast=True, hash=False)
-            return reduce(add, self._on_workers(self._held, lambda held: (_pass, self.family, scattered, held, assign)))
+            return self._sum(
+                self._held, lambda held: (_pass, self.family, scattered, held, assign, share), most=_MOST_SUMS
+            )
 
         return self._retried(sums)
+
+    def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Sums]:
+        """Yield the sums of mini-batches, each with its share of every block's shuffled samples."""
+        n_parts, seed = -(-self.n_samples // size), int(rng.randint(np.iinfo(np.int32).max))
+        places = np.array(self._partitions.places)
+        for share in (_Share(seed, part, n_parts) for part in range(n_parts)):
+            begin, end = share.rows(places[:-1], np.diff(places))
+            if (end > begin).any():
+                yield partial(self.expect, assign=SOFT, share=share)
 
     def _retried(self, action: Callable[[], T]) -> T:
         """Do it again where a worker was lost in it, with samples that are read anew."""
@@ -388,8 +451,11 @@ class Cluster(Problem):
                     raise
         raise AssertionError
 
-    def _on_workers(self, futures: list[Any], task: Callable[[list[Any]], tuple[Any, ...]]) -> list[Any]:
-        """Run one task on each worker with what it holds of the futures, in their order; return the results."""
+    def _sum(self, futures: list[Any], task: Callable[[list[Any]], tuple[Any, ...]], most: int) -> Any:
+        """Run one task on each worker with what it holds of the futures, in their order; return the results' sum.
+
+        Not more than `most` results come here: workers add them up before.
+        """
         self._wait(futures)
         who_has = self._client.who_has(futures)
         held: dict[str, list[Any]] = {}
@@ -402,7 +468,10 @@ class Cluster(Problem):
             )
             for worker, group in held.items()
         ]
-        return [result.value for result in self._client.gather(tasks)]
+        while len(tasks) > most:
+            groups = [tasks[first : first + _MOST_SUMS] for first in range(0, len(tasks), _MOST_SUMS)]
+            tasks = [self._client.submit(_sum, group, pure=False) for group in groups]
+        return _sum(self._client.gather(tasks)).value
 
     def _wait(self, futures: list[Any]) -> None:
         """Wait until samples are where they are to be; raise what went wrong on a worker."""

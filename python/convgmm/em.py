@@ -1,7 +1,6 @@
 """Expectation–maximisation: from a start to a fit, by any algorithm, for any family."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 from .algorithms import Algorithm, Batch
 from .families import CollapseError, DensityError
 from .model import Model
+from .monitor import Monitor, Progress
 from .problem import Problem
 from .squarem import Squarem
 
@@ -43,69 +43,6 @@ class Pruning:
     iteration: int
     index: int
     share: float
-
-
-class LikelihoodWarning(UserWarning):
-    """The likelihood fell where plain EM cannot let it fall."""
-
-
-@dataclass
-class Monitor:
-    """Watches the likelihood: says when EM has converged, and warns when the likelihood falls.
-
-    Parameters
-    ----------
-    tol : float
-        EM has converged when the mean log-likelihood changes by less than this, in nats: gains it, or falls no further
-        than is no surprise.
-    may_fall : bool, default=False
-        Whether the steps are such that a fall is no surprise. Otherwise one beyond rounding warns.
-    previous : float or None, default=None
-        The bound that an earlier run ended with, whose parameters this one goes on from.
-    window : int, default=1
-        How many bounds are averaged before they are compared, where one is random.
-    """
-
-    tol: float
-    may_fall: bool = False
-    previous: float | None = None
-    window: int = 1
-    lower_bounds: list[float] = field(default_factory=list)
-
-    def converged(self, lower_bound: float, rounding: float, *, exempt: bool) -> bool:
-        """Record an iteration.
-
-        Parameters
-        ----------
-        lower_bound : float
-            The mean log-likelihood that its E-step found.
-        rounding : float
-            How far that may fall by rounding alone.
-        exempt : bool
-            Whether the step that led to it may let it fall: one that removed components, or that went on from a start
-            out of EM's reach.
-        """
-        if self.window > 1:
-            return self._averages_agree(lower_bound)
-        before = self.lower_bounds[-1] if self.lower_bounds else self.previous
-        known = bool(self.lower_bounds)  # else the samples may be others than those of the earlier run
-        self.lower_bounds.append(lower_bound)
-        if exempt or before is None:
-            return False
-        gain = lower_bound - before
-        if gain < -rounding and not self.may_fall and known:
-            warnings.warn(
-                f"the mean log-likelihood fell by {-gain:.3g} nats in iteration {len(self.lower_bounds) - 1}, more "
-                f"than rounding explains ({rounding:.1g}): please report this with the data.",
-                LikelihoodWarning,
-                stacklevel=2,
-            )
-        return bool(-(self.tol if self.may_fall else min(self.tol, rounding)) < gain < self.tol)
-
-    def _averages_agree(self, lower_bound: float) -> bool:
-        self.lower_bounds.append(lower_bound)
-        last, before = self.lower_bounds[-self.window :], self.lower_bounds[-2 * self.window : -self.window]
-        return len(before) == self.window and bool(abs(np.mean(last) - np.mean(before)) < self.tol)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +94,7 @@ class Options:
     Attributes
     ----------
     tol : float
-        Of the monitor.
+        What the monitor is told.
     max_iter : int
         Most iterations.
     prune_threshold : float
@@ -168,6 +105,8 @@ class Options:
         Whether a progress bar is shown.
     accelerated : bool
         Whether steps of EM are extrapolated.
+    monitor : Monitor
+        Says when EM has converged.
     """
 
     tol: float
@@ -176,6 +115,7 @@ class Options:
     algorithm: Algorithm = field(default_factory=Batch)
     progress: bool = False
     accelerated: bool = False
+    monitor: Monitor = field(default_factory=Monitor)
 
 
 def run(
@@ -197,9 +137,8 @@ def run(
         What this run had reached before it was cut off; it goes on from there.
     """
     family, frame, algorithm = problem.family, problem.frame, options.algorithm
-    monitor = Monitor(options.tol, family.may_fall() or algorithm.may_fall(), previous, algorithm.window)
+    may_fall = family.may_fall() or algorithm.may_fall()
     reached = after or Fit(start, (), (), False, 0.0, {}, squarem=Squarem() if options.accelerated else None)
-    monitor.lower_bounds += reached.lower_bounds
     started = time.perf_counter() - reached.seconds
     iterations = range(len(reached.lower_bounds), 0 if reached.converged else options.max_iter)
     with tqdm(
@@ -216,9 +155,8 @@ def run(
                     raise
                 bound = -np.inf
             if squarem is not None and squarem.rejects(bound):
-                monitor.lower_bounds.append(reached.lower_bound)  # that of the parameters that are gone on from
+                bounds = (*reached.lower_bounds, reached.lower_bound)  # that of the parameters that are gone on from
                 seconds = time.perf_counter() - started
-                bounds = tuple(monitor.lower_bounds)
                 reached = replace(reached, lower_bounds=bounds, seconds=seconds, squarem=squarem.rejected())
                 bar.update()
                 yield reached
@@ -229,7 +167,9 @@ def run(
                     f"samples; give another start, or rescale X."
                 )
             rounding = _rounding(problem, bound, len(tried.weights)) + _ROUNDING * prepared.resolution
-            converged = monitor.converged(bound, rounding, exempt=reached.exempt)
+            bounds = (*reached.lower_bounds, bound)
+            progress = Progress(bounds, options.tol, previous, rounding, reached.exempt, may_fall, algorithm.window)
+            converged = bool(options.monitor.converged(progress))
             details, share = statistics.details, statistics.responsibility / float(statistics.responsibility.sum())
             updated = family.maximize(statistics, tried, frame)
             parameters, removed = _prune(updated, share, options.prune_threshold, iteration)
@@ -238,7 +178,7 @@ def run(
                 squarem = Squarem() if removed or not is_em else squarem.after(family, frame, tried, parameters, bound)
             reached = Fit(
                 parameters,
-                tuple(monitor.lower_bounds),
+                bounds,
                 reached.prunings + removed,
                 converged and not removed,
                 time.perf_counter() - started,

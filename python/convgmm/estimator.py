@@ -21,17 +21,18 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from . import _core, model_file
 from .algorithms import ALGORITHMS, Stepwise, algorithm, stepwise
-from .checkpoint import Checkpoint, Hashing
+from .checkpoint import Checkpoint, Hashing, Identified
 from .em import Best, Fit, Iteration, Options, Pruning
 from .families import FAMILIES, CollapseError, Family, Floats
 from .families.family import check_weights, log_weights
 from .model import Model, largest_posteriors, no_density
-from .problem import Held, Problem, shuffled
+from .monitor import Monitor
+from .problem import Held, Problem, shuffled, sums
 from .reallocation import Reallocation, reallocated
 from .source import Blocks, InMemory, Rows, is_source
 from .stationary import stationary_field
@@ -121,6 +122,9 @@ verbose : int, default=0
 callback : callable, default=None
     Called after each iteration with an `Iteration`: which it is, its bound, the model. What it returns ends the run if
     it is true.
+monitor : Monitor, default=None
+    Says when a run has converged, from its `Progress`; see `Monitor`. None: when an iteration changes the bound by less
+    than `tol`.
 checkpoint : path, default=None
     File that says how far a fit is. If it exists, `fit` goes on from there, and ends with the bits of a fit that was
     never cut off; if it belongs to other samples or parameters, that is an error. It is removed when the fit has ended.
@@ -136,7 +140,7 @@ lower_bounds_ : ndarray of shape (n_iter_,), float64
 n_iter_ : int
     Number of iterations: at most `max_iter`, or, with `reallocate`, twice that and those of the trials that are kept.
 converged_ : bool
-    Whether an iteration changed the bound by less than `tol`.
+    Whether the monitor said so: without one, whether an iteration changed the bound by less than `tol`.
 pruned_ : list of Pruning
     The removals: iteration, index among the components of that time, share.
 reallocations_ : list of Reallocation
@@ -300,6 +304,7 @@ class Mixture(Fitted):
     n_threads: int | None = field(default=None, kw_only=True)
     verbose: int | bool = field(default=0, kw_only=True)
     callback: Callable[[Iteration], Any] | None = field(default=None, kw_only=True)
+    monitor: Monitor | None = field(default=None, kw_only=True)
     checkpoint: str | os.PathLike[str] | None = field(default=None, kw_only=True)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -323,6 +328,7 @@ class Mixture(Fitted):
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "verbose": ["verbose"],
         "callback": [callable, None],
+        "monitor": [HasMethods("converged"), None],
         "checkpoint": [str, os.PathLike, None],
     }
 
@@ -629,9 +635,8 @@ class Mixture(Fitted):
             else:
                 state = Stepwise.at(family, family.from_arrays(known.arrays, frame, n_threads), frame)
         order = np.random.RandomState(state.n_steps)  # of blocks that are alike none comes in the same order
-        state, bound = stepwise(
-            family, frame, state, shuffled(data, self._batch_size(), order), self.step_exponent, n_threads
-        )
+        batches = sums(family, shuffled(data, self._batch_size(), order), n_threads)
+        state, bound = stepwise(family, frame, data.values.dtype, state, batches, self.step_exponent, n_threads)
         bounds = (*(self.lower_bounds_.tolist() if known is not None else ()), bound)
         model = Model(family, frame, family.to_arrays(state.parameters, frame, n_threads), shape)
         model.prepared(data.values.dtype, n_threads)
@@ -669,13 +674,12 @@ class Mixture(Fitted):
         source, rng = samples.source, check_random_state(self.random_state)
         if isinstance(source, InMemory) and not warm:
             self._check_enough(len(source.block.samples))
-        hashing = Hashing(source)
-        if self.checkpoint is not None and not isinstance(source, InMemory | Blocks):
-            raise ValueError("checkpoint needs samples that this process reads; pass checkpoint=None.")
+        identified: Identified | None = None
         if self.checkpoint is not None and isinstance(source, InMemory):
-            hashing.read()
+            identified = Hashing(source)
+            identified.read()
         elif self.checkpoint is not None:
-            source = hashing
+            source = identified = Hashing(source) if isinstance(source, Blocks) else source
         problem = problem_of(family, source, self._threads(), rng, progress=bool(self.verbose))
         if not warm:
             self._check_enough(problem.n_samples)
@@ -699,7 +703,7 @@ class Mixture(Fitted):
             return options, start, self.lower_bound_ if np.isfinite(self.lower_bound_) else None
 
         best, n_runs = Best(finish), 1 if warm else self.n_init
-        checkpoint = self._checkpoint(hashing.digest, warm)
+        checkpoint = self._checkpoint(identified, warm) if identified else None
         training = Training(
             problem,
             n_runs,
@@ -707,6 +711,7 @@ class Mixture(Fitted):
             rng,
             model_of,
             lambda fits: reallocated(problem, fits, self._options_of_em(), self.reallocate, rng),
+            self._monitor(),
             self.callback,
             checkpoint,
             progress=bool(self.verbose),
@@ -738,23 +743,28 @@ class Mixture(Fitted):
             ),
             progress=bool(self.verbose),
             accelerated=self.accelerate is not None,
+            monitor=self._monitor(),
         )
 
     def _options_of_em(self) -> Options:
-        return Options(self.tol, self.max_iter, self.prune_threshold, progress=bool(self.verbose))
+        return Options(
+            self.tol, self.max_iter, self.prune_threshold, progress=bool(self.verbose), monitor=self._monitor()
+        )
+
+    def _monitor(self) -> Monitor:
+        return Monitor() if self.monitor is None else self.monitor
 
     def _batch_size(self) -> int:
         return self.batch_size or max(_BATCH_SIZE, _BATCH_SIZE_PER_COMPONENT * self.n_components)
 
-    def _checkpoint(self, digest: str, warm: Model | None) -> Checkpoint | None:
-        if self.checkpoint is None:
-            return None
-        others = ("checkpoint", "callback", "verbose", "n_threads")
+    def _checkpoint(self, samples: Identified, warm: Model | None) -> Checkpoint:
+        assert self.checkpoint is not None
+        others = ("checkpoint", "callback", "monitor", "verbose", "n_threads")
         values = {name: value for name, value in self.get_params(deep=False).items() if name not in others}
         if warm:
             values |= {f"{name} of the warm start": array for name, array in warm.arrays.items()}
         named = {name: model_file.fingerprint(name, value) for name, value in values.items()}
-        return Checkpoint(self.checkpoint, {"class": type(self).__name__, "samples": digest, **named})
+        return Checkpoint(self.checkpoint, {"class": type(self).__name__, "samples": samples.digest, **named})
 
     def _check_enough(self, n_samples: int) -> None:
         if n_samples < self.n_components:

@@ -6,21 +6,25 @@ Whatever adds up may be summed elsewhere: see `Problem`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from . import _core
 from .families import Assign, Family
-from .families.family import Data, Floats, Reading
+from .families.family import SOFT, Data, Floats, Reading
 from .model import no_density
 from .reservoir import Drawing, Reservoir, reservoir_seed
 from .source import Block, InMemory, Source
+
+#: From prepared parameters to the family's statistics of some samples under them.
+Sums: TypeAlias = Callable[[Any], Any]
 
 # Samples of which something is remembered from one pass over a stream to the next, at most: 64 MiB of 4 bytes.
 _MOST_REMEMBERED = 1 << 24
@@ -146,15 +150,9 @@ class Problem(ABC):
             If a sample has no density; names it by the caller's number.
         """
 
-    def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Data]:
-        """Yield all samples in mini-batches of at most this size, shuffled.
-
-        Raises
-        ------
-        ValueError
-            If these samples cannot be had so.
-        """
-        raise ValueError('algorithm="online" needs samples that this process reads; choose "em".')
+    @abstractmethod
+    def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Sums]:
+        """Yield the sums of mini-batches of at most this size, of shuffled samples, each of which is in one of them."""
 
     def memories(self) -> list[dict[str, Any]]:
         """Return what is remembered of samples from one pass to the next; not of mini-batches."""
@@ -189,9 +187,9 @@ class Held(Problem):
         """Return the statistics of all samples."""
         return expect(self.family, prepared, self.data, self.n_threads, assign)
 
-    def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Data]:
-        """Yield all samples in mini-batches of at most this size, shuffled."""
-        return shuffled(self.data, size, rng)
+    def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Sums]:
+        """Yield the sums of mini-batches of shuffled samples."""
+        return sums(self.family, shuffled(self.data, size, rng), self.n_threads)
 
     def memories(self) -> list[dict[str, Any]]:
         """Return what is remembered of all samples."""
@@ -272,10 +270,10 @@ class Streamed(Problem):
         """Return the statistics of all samples, added up in the order of the blocks."""
         return reduce(add, (expect(self.family, prepared, data, self.n_threads, assign) for data in self.data()))
 
-    def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Data]:
-        """Yield all samples in mini-batches of at most this size, shuffled within each block."""
+    def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Sums]:
+        """Yield the sums of mini-batches of samples that are shuffled within each block."""
         for data in self.data("epoch"):
-            yield from shuffled(data, size, rng)
+            yield from sums(self.family, shuffled(data, size, rng), self.n_threads)
 
     def memories(self) -> list[dict[str, Any]]:
         """Return what is remembered of the first blocks."""
@@ -284,13 +282,23 @@ class Streamed(Problem):
 
 def shuffled(data: Data, size: int, rng: np.random.RandomState) -> Iterator[Data]:
     """Yield samples in mini-batches of about the same size, at most `size`, in random order."""
-    block, n = data.block, len(data.values)
-    numbers = np.arange(block.first, block.first + n) if block.numbers is None else block.numbers
-    order = rng.permutation(n)
-    for part in np.array_split(order, -(-n // size)):
-        rows = np.sort(part)  # which of them are together is what counts
-        values = data.values[rows]
-        yield Data(values, Block(values, None if block.weight is None else block.weight[rows], 0, numbers[rows]))
+    n = len(data.values)
+    for rows in np.array_split(rng.permutation(n), -(-n // size)):
+        yield chosen(data, rows)
+
+
+def chosen(data: Data, rows: NDArray[np.intp]) -> Data:
+    """Return some samples; which of them are together is what counts, not their order."""
+    block, rows = data.block, np.sort(rows)
+    numbers = block.first + rows if block.numbers is None else block.numbers[rows]
+    values = data.values[rows]
+    return Data(values, Block(values, None if block.weight is None else block.weight[rows], 0, numbers))
+
+
+def sums(family: Family, parts: Iterable[Data], n_threads: int) -> Iterator[Sums]:
+    """Yield the sums of each of these parts."""
+    for data in parts:
+        yield partial(expect, family, data=data, n_threads=n_threads, assign=SOFT)
 
 
 def drawn(block: Block, n: int, rng: np.random.RandomState) -> Block:

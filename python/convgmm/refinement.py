@@ -166,7 +166,7 @@ def _followed(layer: Mixture, values: Any) -> Mixture:
     """Return a copy of a layer after a few more iterations on these values."""
     following: Mixture = copy.deepcopy(layer)
     plain = {"warm_start": True, "algorithm": "em", "max_iter": _FOLLOW, "tol": 0, "reallocate": 0, "verbose": 0}
-    plain |= {"callback": None, "checkpoint": None}  # these are of the fit
+    plain |= {"callback": None, "monitor": None, "checkpoint": None}  # these are of the fit
     given = {name: getattr(layer, name) for name in plain}
     following.set_params(**plain)
     with warnings.catch_warnings():

@@ -139,7 +139,7 @@ class Blocks:
         for index, each in enumerate(given):
             array, weight = checked_block(each, index, None)
             if len(array):
-                self.first, self._layout = _parted(each)[0], Layout.of(array, weight)
+                self.first, self._layout = parted(each)[0], Layout.of(array, weight)
                 return
         raise ValueError("Found array with 0 sample(s): X yields no samples.")
 
@@ -196,7 +196,7 @@ def checked_block(given: Any, index: int, layout: Layout | None) -> tuple[NDArra
     TypeError, ValueError
         If it holds no samples, or others than the layout says; names the block.
     """
-    samples, given_weight = _parted(given)
+    samples, given_weight = parted(given)
     wanted = [np.float64, np.float32] if layout is None else layout.dtype
     try:
         array = check_array(samples, dtype=wanted, order="C", allow_nd=True, ensure_min_samples=0)
@@ -246,7 +246,7 @@ def block_of(array: NDArray[Any], weight: NDArray[np.float64] | None, exponent: 
     return Block(flat, weight, place, None if whole else numbers)
 
 
-def _parted(given: Any) -> tuple[Any, Any]:
+def parted(given: Any) -> tuple[Any, Any]:
     """Return the samples and the weights of what a source yields."""
     return given if isinstance(given, tuple) and len(given) == 2 else (given, None)
 

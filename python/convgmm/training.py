@@ -1,7 +1,7 @@
 """Runs from several starts, told to a callback and kept in a checkpoint."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from .checkpoint import Checkpoint
 from .em import Best, Fit, Iteration, Options, run
 from .families import CollapseError
 from .model import Model
+from .monitor import Monitor
 from .problem import Problem
 
 
@@ -31,6 +32,8 @@ class Training:
         Makes a model of a fit.
     then : callable
         What follows a run: takes its fits, and yields them and more.
+    monitor : Monitor
+        Says when a run has converged.
     callback : callable or None
         Is told every iteration; what it returns ends the run if it is true.
     checkpoint : Checkpoint or None
@@ -45,6 +48,7 @@ class Training:
     rng: np.random.RandomState
     model: Callable[[Fit], Model]
     then: Callable[[Iterator[Fit]], Iterator[Fit]]
+    monitor: Monitor = field(default_factory=Monitor)
     callback: Callable[[Iteration], Any] | None = None
     checkpoint: Checkpoint | None = None
     progress: bool = False
@@ -76,7 +80,7 @@ class Training:
             options, start, previous = self.begin()
         else:
             after, start, previous = reached["fit"], reached["start"], reached["previous"]
-            options = replace(reached["options"], progress=self.progress)
+            options = replace(reached["options"], progress=self.progress, monitor=self.monitor)
             self.rng.set_state(reached["rng"])
             for memory, kept in zip(self.problem.memories(), reached["memories"], strict=True):
                 memory.update(kept)
@@ -87,7 +91,7 @@ class Training:
                 self.checkpoint.write(
                     {
                         "run": number,
-                        "options": options,
+                        "options": replace(options, monitor=Monitor()),  # which is not written: the fit gives its own
                         "start": start,
                         "previous": previous,
                         "fit": fit,
