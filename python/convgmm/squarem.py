@@ -2,9 +2,9 @@
 
     r = θ₁ − θ₀,    v = (θ₂ − θ₁) − r,    α = ‖r‖ / ‖v‖,    θ' = θ₀ + 2 α r + α² v
 
-θ₁ and θ₂ follow from θ₀ by steps of EM, and the next cycle begins with the step of EM from θ', in the family's
-unbounded coordinates. If the likelihood at θ' is below that at θ₁, EM goes on from θ₂: so it never falls. That costs
-the pass.
+θ₁ and θ₂ follow from θ₀ by steps of EM, in the family's unbounded coordinates, and ‖·‖² weighs each coordinate by its
+Fisher information. The next cycle begins at θ', so that the pass that tells its likelihood also gives the next step: two
+passes a cycle. If the likelihood at θ' is below that at θ₁, EM goes on from θ₂: so it never falls. That costs the pass.
 """
 
 from dataclasses import dataclass
@@ -59,16 +59,15 @@ class Squarem:
         bound : float
             The likelihood before it.
         """
-        if self.tried is not None:  # θ' is kept, and the step of EM from it begins the next cycle
-            return Squarem((), None, bound, self.longest)
         chain = (*(self.chain or (before,)), parameters)
         if len(chain) < 3:
             return Squarem(chain, None, bound, self.longest)
         first, second, third = (family.coordinates(each, frame) for each in chain)
         r = second - first
         v = third - second - r
-        square = float(np.einsum("i,i->", v, v))
-        wanted = np.sqrt(float(np.einsum("i,i->", r, r)) / square) if square > 0 else 1.0
+        information = family.information(parameters, frame)
+        length, change = (float(np.einsum("i,i,i->", information, each, each)) for each in (r, v))
+        wanted = np.sqrt(length / change) if change > 0 else 1.0
         step = float(min(max(wanted, 1.0), self.longest))
         longest = self.longest * _STRETCH if step == self.longest else self.longest
         if step == 1.0:

@@ -236,6 +236,13 @@ class Family(ABC):
         """Return the parameters of which `coordinates` gives this vector; those in `like` have the same sizes."""
         raise ValueError(f'accelerate="squarem" is not known for {type(self).__name__}; pass accelerate=None.')
 
+    def information(self, parameters: Any, frame: Any) -> NDArray[np.float64]:
+        """Return what a change of each coordinate means: how much of Fisher's information a sample has of it.
+
+        Of a sample whose component is known, and of each coordinate by itself: the diagonal of that matrix, or about.
+        """
+        raise ValueError(f'accelerate="squarem" is not known for {type(self).__name__}; pass accelerate=None.')
+
     def may_fall(self) -> bool:
         """Say whether `maximize` is not that of EM, so that the likelihood may fall a little."""
         return False

@@ -481,6 +481,16 @@ class Full(Scalable):
         means = np.einsum("kij,kj->ki", covariances, np.einsum("kij,kj->ki", factors, means.reshape(K, D)))
         return Gaussians(shares_of(shares), means, covariances)
 
+    def information(self, parameters: Gaussians, frame: FullFrame) -> NDArray[np.float64]:
+        """Return π of log π and Uᵀ μ, 2 π of log d, and π d_j² C_ii of V_ij."""
+        weights, D = parameters.weights, parameters.means.shape[1]
+        above = np.triu_indices(D, 1)
+        diagonal = np.diagonal(precision_factors(parameters.covariances, 0), axis1=1, axis2=2)
+        variance = np.diagonal(parameters.covariances, axis1=1, axis2=2)
+        unit = diagonal[:, above[1]] ** 2 * variance[:, above[0]]
+        parts = (weights, np.repeat(weights, D), np.repeat(2 * weights, D), (weights[:, None] * unit).ravel())
+        return np.concatenate(parts)
+
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
     def log_density(

@@ -273,6 +273,11 @@ class Scaled(Family):
         single = self.single.at_coordinates(coordinates[: -prod(shape)], like.single, frame.single)
         return ScaledParameters(single, like.scales, shares_of(coordinates[-prod(shape) :].reshape(shape)))
 
+    def information(self, parameters: ScaledParameters, frame: ScaledFrame) -> NDArray[np.float64]:
+        """Return that at the scale 1, and π ω of log ω."""
+        single = self.single.information(parameters.single, frame.single)
+        return np.concatenate([single, (parameters.weights[:, None] * parameters.scale_weights).ravel()])
+
     def fresh_start(self, n_components: int) -> Any:
         """Return that at one scale."""
         return self.single.fresh_start(n_components)

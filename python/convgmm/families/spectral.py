@@ -315,6 +315,11 @@ class Spectral(Scalable):
             spectra = np.maximum(np.exp(coordinates[K:]).reshape(K, D), frame.floor)
         return Spectra(shares_of(coordinates[:K]), spectra)
 
+    def information(self, parameters: Spectra, frame: SpectralFrame) -> NDArray[np.float64]:
+        """Return π of log π, and ½ π m of log S."""
+        weights = parameters.weights
+        return np.concatenate([weights, np.outer(weights, 0.5 * self.basis.multiplicities).ravel()])
+
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
     def log_density(

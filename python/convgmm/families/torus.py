@@ -276,6 +276,10 @@ class Torus(Scalable):
         found = self.fields.at_coordinates(coordinates, shaped, SpectralFrame(frame.floor))
         return self._at(found.weights, found.spectra, frame, like.n_threads)
 
+    def information(self, parameters: TorusSpectra, frame: TorusFrame) -> NDArray[np.float64]:
+        """Return that of whole fields: a window has less of it, but of all frequencies alike."""
+        return self.fields.information(Spectra(parameters.weights, parameters.spectra), SpectralFrame(frame.floor))
+
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
     def log_density(
