@@ -256,6 +256,9 @@ def test_layers_of_a_stream(weighted):
     np.testing.assert_array_equal(streamed.predict(X), whole.predict(X))
     with pytest.raises(TypeError, match="only once"):
         entry.make().fit(part for part in [X])
+    for ask in ("fit_predict", "fit_transform"):
+        with pytest.raises(ValueError, match="block by block"):
+            getattr(entry.make(), ask)(parts)
     with pytest.raises(ValueError, match="layer 0.*sample_weight"):
         entry.make().fit(Parts(X, [130]), sample_weight=np.ones(len(X)))
 

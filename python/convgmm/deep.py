@@ -13,7 +13,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
 from tqdm.auto import tqdm
 
 from . import model_file
-from .estimator import Estimator, Mixture
+from .estimator import NO_ANSWERS, Estimator, Mixture
 from .families import Floats
 from .refinement import Refinement
 from .source import is_source, parted
@@ -189,12 +189,12 @@ class DeepGMM(Estimator):
 
     def fit_predict(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> NDArray[np.int64]:
         """Fit, and return each sample's likeliest component in the last layer, (n,); errors as in `fit`."""
-        values = self._fit(X, sample_weight)
+        values = self._fit(_answerable(X), sample_weight)
         return self.layers_[-1].predict(values)
 
     def fit_transform(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Floats:
         """Fit, and return the last layer's output, (n, K); errors as in `fit`."""
-        values = self._fit(X, sample_weight)
+        values = self._fit(_answerable(X), sample_weight)
         return self.layers_[-1].transform(values)
 
     def refine(self, X: ArrayLike, y: ArrayLike | None = None, *, n_rounds: int = 10) -> Self:
@@ -432,6 +432,13 @@ class DeepGMM(Estimator):
         )
         if "refinement" in arrays:
             self.refinement_ = arrays["refinement"]
+
+
+def _answerable(X: Any) -> Any:
+    """Return X; a ValueError if it is a stream, before it is fitted to."""
+    if is_source(X):
+        raise ValueError(NO_ANSWERS)
+    return X
 
 
 def _digest(X: Any, sample_weight: Any) -> str:

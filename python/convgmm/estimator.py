@@ -44,7 +44,8 @@ T = TypeVar("T", bound=np.generic)
 _BATCH_SIZE = 1000
 _BATCH_SIZE_PER_COMPONENT = 50
 
-_NO_ANSWERS = "X yields blocks, whose answers need not fit into memory: fit, then ask block by block."
+#: Why a stream is only fitted, or scored.
+NO_ANSWERS = "X yields blocks, whose answers need not fit into memory: fit, then ask block by block."
 
 # What an estimator remembers of features.
 _FEATURES = ("n_features_in_", "feature_names_in_")
@@ -1109,7 +1110,7 @@ def _pieces(X: Any) -> Iterable[Any]:
         If X yields blocks.
     """
     if is_source(X):
-        raise ValueError(_NO_ANSWERS)
+        raise ValueError(NO_ANSWERS)
     return Rows(X) if _is_large(X) else [X]
 
 
@@ -1126,7 +1127,7 @@ def _required(samples: Samples) -> NDArray[Any]:
         If there is none.
     """
     if samples.array is None:
-        raise ValueError(_NO_ANSWERS)
+        raise ValueError(NO_ANSWERS)
     return samples.array
 
 

@@ -2,9 +2,10 @@
 
     r = θ₁ − θ₀,    v = (θ₂ − θ₁) − r,    α = ‖r‖ / ‖v‖,    θ' = θ₀ + 2 α r + α² v
 
-θ₁ and θ₂ follow from θ₀ by steps of EM, in the family's unbounded coordinates, and ‖·‖² weighs each coordinate by its
-Fisher information. The next cycle begins at θ', so that the pass that tells its likelihood also gives the next step: two
-passes a cycle. If the likelihood at θ' is below that at θ₁, EM goes on from θ₂: so it never falls. That costs the pass.
+θ₁ and θ₂ follow from θ₀ by steps of EM, in the family's unbounded coordinates; ‖·‖² weighs each coordinate by its
+Fisher information. The next cycle begins at θ': the pass that tells its likelihood also gives the next step, so that a
+cycle takes two. If the likelihood at θ' is below that at θ₁, EM goes on from θ₂: so it never falls. That costs the
+pass.
 """
 
 from dataclasses import dataclass
