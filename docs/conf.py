@@ -29,6 +29,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "gallery"]
 templates_path = ["templates"]
+smartquotes = False  # "dct" in a docstring is Python
 # In docstrings `name` is a link where there is such a name.
 default_role = "py:obj"
 
