@@ -77,5 +77,5 @@ html_theme_options = {
     "footer_end": [],
     "header_links_before_dropdown": 7,
 }
-html_sidebars = {"changelog": [], "benchmarks": []}
+html_sidebars = {page: [] for page in ("benchmarks", "changelog", "experiments", "extending")}  # single pages
 html_show_sourcelink = False
