@@ -29,6 +29,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "gallery"]
 templates_path = ["templates"]
+smartquotes = False  # "dct" in a docstring is Python
 # In docstrings `name` is a link where there is such a name.
 default_role = "py:obj"
 
@@ -76,5 +77,5 @@ html_theme_options = {
     "footer_end": [],
     "header_links_before_dropdown": 7,
 }
-html_sidebars = {"changelog": [], "benchmarks": []}
+html_sidebars = {page: [] for page in ("benchmarks", "changelog", "experiments", "extending")}  # single pages
 html_show_sourcelink = False

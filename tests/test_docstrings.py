@@ -3,19 +3,32 @@
 import doctest
 import importlib
 import inspect
+from pathlib import Path
 
 import pytest
 
+import convgmm
 from registry import ENTRIES
+
+PACKAGE = Path(convgmm.__file__).parent
+EXAMPLES = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if ">>>" in path.read_text()
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-@pytest.mark.parametrize("module", ["classifier", "conv", "full", "deep"])
+@pytest.mark.parametrize("module", EXAMPLES)
 def test_examples(module):
-    results = doctest.testmod(importlib.import_module(f"convgmm.{module}"))
-    assert results.attempted > 2
+    results = doctest.testmod(importlib.import_module(module))
+    assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_estimators_have_examples():
+    assert {f"convgmm.{name}" for name in ("classifier", "conv", "deep", "full", "torus")} <= set(EXAMPLES)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)

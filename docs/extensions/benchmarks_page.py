@@ -9,6 +9,12 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 _BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+_TITLES = {
+    "conv": "Convolutional mixtures",
+    "density": "Densities of held-out patches",
+    "full": "Full covariances",
+    "restoration": "Noise taken out of photographs",
+}
 _TEXT = """\
 # Benchmarks
 
@@ -31,15 +37,14 @@ def _page() -> Iterator[str]:
         sys.path.remove(str(_BENCHMARKS))
     for file in files:
         content = json.loads(file.read_text())
+        yield f"## {_TITLES.get(file.stem, file.stem)}\n"
         if "sections" in content:
-            yield f"## {file.stem}\n"
             yield tables.summary(content) + "\n"
             yield from tables.tables(content)
             yield "\n### Everything that was measured\n"
             _title, *others = reports.lines(reports.read(content))
             yield from (f"##{line}" if line.startswith("## ") else line for line in others)
         else:
-            yield f"## {file.stem}\n"
             yield file.with_suffix(".md").read_text()
             facts = content.get("settings", {}) | content.get("machine", {})
             yield from ("", "| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts.items()))

@@ -19,7 +19,9 @@ def _written(node: nodes.Element, as_block: bool) -> str:
     try:
         written = tex2mathml(text, as_block=as_block)
         # A norm's bars are as high as a letter, and a function stands a little off its argument.
-        written = re.sub(r"<mo( class=.mathopen.)?>‖", r"<mo\1 stretchy='false'>‖", written)
+        written = re.sub(r"<mo( class=.mathopen.)?>([‖|])", r"<mo\1 stretchy='false'>\2", written)
+        # A modulus's bars are no relation: nothing stands off them.
+        written = re.sub(r"<mo([^>]*)>\|</mo>", r"<mo\1 lspace='0' rspace='0'>|</mo>", written)
         return re.sub(r"<mo>&ApplyFunction;</mo>(?!\s*<mo)", "<mo rspace='0.17em'>&ApplyFunction;</mo>", written)
     except MathError as error:
         _LOGGER.warning("formula %r: %s", node.astext(), error, location=node)

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_info
 
 from . import _core, _fftw
 
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "pyfftw", "tqdm", "matplotlib", "pooch", "pillow")
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "pyfftw", "tqdm", "matplotlib", "pooch", "pillow", "dask", "distributed")
 # What of the environment changes results' last bits, or times.
 _PREFIXES = ("CONVGMM_", "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "BLIS_", "NPY_")
 

@@ -65,9 +65,9 @@ algorithm : {"em", "stochastic", "hard", "online"}, default="em"
     Diebolt 1985), keyed by a seed from `random_state`, the iteration and the sample's place, so that neither threads
     nor blocks change it; EM then ends when the mean bound of 10 iterations is within `tol` of that of the 10 before.
     With both the likelihood may fall. "online": `n_epochs` passes of stepwise EM over shuffled mini-batches (Cappé and
-    Moulines 2009; Liang and Klein 2009), each of which moves the sums by a share (t + 2)^−`step_exponent` towards its
-    own, then EM. The bound of such a pass is that of each mini-batch before its step. A stream is shuffled within its
-    blocks.
+    Moulines 2009; Liang and Klein 2009), each of which moves the sums by a share (t + 2)^−p towards its own, p being
+    `step_exponent`, then EM. The bound of such a pass is that of each mini-batch before its step. A stream is shuffled
+    within its blocks.
 batch_size : int, default=None
     Samples in a mini-batch. None: 1000, or 50 for each component if that is more.
 n_epochs : int, default=1
