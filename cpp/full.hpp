@@ -28,6 +28,20 @@ struct Mixture {
   Scales scales = {};
 };
 
+// What the rows of z from q on add to ‖z‖² at least, for some q. With x − μ = (a, b), b from the q-th coordinate on,
+// and C = L Lᵀ, L as well in blocks,
+//
+//     b = L_ba z_a + L_bb z_b    ⇒    ‖z_b‖ ≥ (‖b‖ − ‖L_ba‖ ‖z_a‖) / ‖L_bb‖,    ‖b‖ ≥ ‖x_b‖ − ‖μ_b‖.
+//
+// Where all variances are those of noise and little more, as of the small coordinates of noisy patches, this is nearly
+// all that they add.
+struct Tails {
+  std::vector<std::size_t> rows;  // q, ascending
+  std::vector<double> cross;      // (rows, K) ‖L_ba‖, or more
+  std::vector<double> inverse;    // (rows, K) 1 / ‖L_bb‖², or less
+  std::vector<double> shift;      // (rows, K) ‖μ_b‖
+};
+
 // What EM needs from data, in the caller's memory, which holds zeros: K matrices are too large to be copied unseen.
 // Moments are about the mixture's means, so that nothing cancels.
 struct Statistics {
@@ -53,6 +67,11 @@ std::size_t packed_size(std::size_t n_features);
 template <class T>
 std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, std::size_t n_features, int n_threads,
                          T* whiteners, double* log_diagonal, double* inverse_diagonal);
+
+// The tails of K Gaussians with these means (K, D) and covariances (K, D, D), positive definite, none of whose
+// variances along any axis is below `least`.
+Tails tails_of(const double* means, const double* covariances, std::size_t n_components, std::size_t n_features,
+               double least, std::vector<std::size_t> rows, int n_threads);
 
 // Upper triangles W_kᵀ (K, D, D), row by row, in memory that holds zeros, of packed ones.
 template <class T>

@@ -3,6 +3,7 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "full.hpp"
@@ -18,6 +19,16 @@ using Eigen::Index;
 
 // Columns of an inverse that are solved for at a time.
 constexpr Index kColumnBlock = 96;
+
+// A bound of the largest eigenvalue of a matrix without negative ones: (tr Mᵖ)^(1/p), p = 8.
+double largest_eigenvalue_bound(Matrix M) {
+  const double trace = M.trace();
+  if (!(trace > 0)) return 0;
+  M /= trace;
+  M = (M * M).eval();
+  M = (M * M).eval();
+  return trace * std::pow(M.norm(), 0.25);
+}
 
 }  // namespace
 
@@ -75,6 +86,34 @@ std::ptrdiff_t factorize(const double* covariances, std::size_t n_components, st
       });
   const auto first = std::find(failed.begin(), failed.end(), char{1});
   return first == failed.end() ? -1 : first - failed.begin();
+}
+
+Tails tails_of(const double* means, const double* covariances, std::size_t n_components, std::size_t n_features,
+               double least, std::vector<std::size_t> rows, int n_threads) {
+  const auto D = static_cast<Index>(n_features);
+  const std::size_t size = rows.size() * n_components;
+  Tails tails{std::move(rows), std::vector<double>(size), std::vector<double>(size), std::vector<double>(size)};
+  parallel::chunks(
+      n_components, 1, n_threads, [] { return 0; },
+      [&](int, std::size_t k, std::size_t) {
+        const Eigen::LLT<Matrix> factor(Eigen::Map<const Matrix>(covariances + k * n_features * n_features, D, D));
+        const Matrix L = factor.matrixL();
+        const Eigen::Map<const Eigen::VectorXd> mean(means + k * n_features, D);
+        for (std::size_t i = 0; i < tails.rows.size(); ++i) {
+          const auto q = static_cast<Index>(tails.rows[i]);
+          const auto below = L.bottomLeftCorner(D - q, q);
+          Matrix of_b = L.bottomRightCorner(D - q, D - q) * L.bottomRightCorner(D - q, D - q).transpose();
+          of_b.diagonal().array() -= least;
+          const Matrix of_a = q < D - q ? Matrix(below.transpose() * below) : Matrix(below * below.transpose());
+          // Rounding must not make a bound too tight.
+          constexpr double kSlack = 1e-4;
+          const std::size_t place = i * n_components + k;
+          tails.cross[place] = std::sqrt(largest_eigenvalue_bound(of_a)) * (1 + kSlack);
+          tails.inverse[place] = (1 - kSlack) / (least + largest_eigenvalue_bound(std::move(of_b)));
+          tails.shift[place] = mean.tail(D - q).norm() * (1 + kSlack);
+        }
+      });
+  return tails;
 }
 
 #define CONVGMM_INSTANTIATE(T)                                                       \

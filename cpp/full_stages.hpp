@@ -22,6 +22,17 @@ inline std::vector<std::size_t> whole_tiles(const std::vector<std::size_t>& stag
   return whole;
 }
 
+// Where a pair costs no more than finding out whether it survives, all are evaluated.
+inline constexpr std::size_t kLeastRows = 16;
+
+// After how many rows it is worth looking; ends with D.
+inline std::vector<std::size_t> stage_candidates(std::size_t D) {
+  std::vector<std::size_t> sizes;
+  for (double q = kLeastRows; q < static_cast<double>(D); q *= 1.42) sizes.push_back(static_cast<std::size_t>(q));
+  sizes.push_back(D);
+  return whole_tiles(sizes, D);
+}
+
 // Stage sizes from the survival of a few samples, spread over all: the cheapest walk by the arithmetic that it takes.
 // Counts decide, never times, so that results repeat. `tau` is that of the walk.
 template <class T>
@@ -29,14 +40,8 @@ std::vector<std::size_t> plan_stages(const T* samples, std::size_t n, const Prep
                                      const std::int32_t* winners, T tau) {
   const std::size_t D = prepared.mixture.n_features;
   const std::size_t K = prepared.mixture.n_components;
-  // Where a pair costs no more than finding out whether it survives, all are evaluated.
-  constexpr std::size_t kLeastRows = 16;
   if (n == 0 || K < 2 || D < 2 * kLeastRows) return {D};
-  std::vector<std::size_t> sizes;
-  for (double q = kLeastRows; q < static_cast<double>(D); q *= 1.42) sizes.push_back(static_cast<std::size_t>(q));
-  sizes.push_back(D);
-  sizes = whole_tiles(sizes, D);
-
+  const std::vector<std::size_t> sizes = stage_candidates(D);
   const std::size_t n_pilot = std::min(n, std::clamp<std::size_t>(n / 128, 32, 512));
   std::vector<T> pilot(n_pilot * D);
   std::vector<std::int32_t> pilot_winners(n_pilot);

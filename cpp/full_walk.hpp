@@ -9,6 +9,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <vector>
 
 #include "aligned.hpp"
@@ -40,13 +41,15 @@ struct PreparedMixture {
   std::vector<T> means;      // (K, D)
   std::vector<T> constants;  // (K,) less the offset
   std::optional<ScaleTable<T>> scales;
+  const Tails* tails;  // null: rows to come are taken to add nothing
 
-  explicit PreparedMixture(const Mixture<T>& mixture_)
+  explicit PreparedMixture(const Mixture<T>& mixture_, const Tails* tails_ = nullptr)
       : mixture(mixture_),
         whitener_size(packed_size(mixture_.n_features)),
         offset(*std::max_element(mixture_.constants, mixture_.constants + mixture_.n_components)),
         means(mixture_.n_components * mixture_.n_features),
-        constants(mixture_.n_components) {
+        constants(mixture_.n_components),
+        tails(tails_) {
     std::transform(mixture.means, mixture.means + means.size(), means.begin(),
                    [](double mean) { return static_cast<T>(mean); });
     std::transform(mixture.constants, mixture.constants + constants.size(), constants.begin(),
@@ -78,7 +81,19 @@ class Walker {
         alive_(K_),
         columns_(simd::round_up(stages[0], kLanes) * kTransposed),
         centred_(D_ * kGroup<T>),
-        pairs(stages.size()) {}
+        pairs(stages.size()) {
+    for (std::size_t s = 0; s + 1 < stages.size() && prepared.tails != nullptr; ++s) {
+      const auto& rows = prepared.tails->rows;
+      const auto found = std::find(rows.begin(), rows.end(), stages[s]);
+      if (found == rows.end()) throw std::logic_error("a walk with tails stops where none is known");
+      const auto at = static_cast<std::ptrdiff_t>(K_) * (found - rows.begin());
+      const auto of_stage = [&](const std::vector<double>& values) {
+        return std::vector<T>(values.begin() + at, values.begin() + at + static_cast<std::ptrdiff_t>(K_));
+      };
+      tails_.push_back(
+          {of_stage(prepared.tails->cross), of_stage(prepared.tails->inverse), of_stage(prepared.tails->shift), {}});
+    }
+  }
 
   Walker(const PreparedMixture<T>& prepared, const std::vector<std::size_t>& stages)
       : Walker(prepared, stages, threshold<T>(prepared.mixture.n_components)) {}
@@ -89,6 +104,7 @@ class Walker {
     count_ = count;
     stride_ = simd::round_up(count, kLanes);
     partial_.resize(K_ * stride_);
+    for (std::size_t s = 0; s < tails_.size(); ++s) set_tail_norms(tails_[s].norms, stages_[s]);
     if (hopeful_.size() < stride_ + kLanes) {
       hopeful_ = AlignedBuffer<std::uint32_t>(stride_ + kLanes);
       norms_ = AlignedBuffer<T>(stride_ + kLanes);
@@ -100,7 +116,7 @@ class Walker {
       for (std::size_t s = 1; s < stages_.size(); ++s) {
         const bool last = s + 1 == stages_.size();
         for (std::size_t k = 0; k < K_; ++k) {
-          s == 1 ? keep_hopeful(k) : drop_hopeless(k);
+          s == 1 ? keep_hopeful(k) : drop_hopeless(k, s - 1);
           advance(k, alive_[k], stages_[s - 1], stages_[s]);
           pairs[s] += alive_[k].size();
           if (last)
@@ -149,11 +165,47 @@ class Walker {
     scaled_->flush(shares);
   }
 
+  // Throws NoDensity for a sample, the first of which has this number, that no component gives a density.
+  void require_density(std::size_t number) const {
+    for (std::size_t i = 0; i < count_; ++i)
+      if (!(best_[i] > -std::numeric_limits<T>::infinity())) throw NoDensity(number + i);
+  }
+
   // ‖z‖² of a sample.
   T norm(std::size_t sample, std::size_t component) const { return partial_[component * stride_ + sample]; }
 
  private:
   static constexpr std::size_t kLanes = simd::kLanes<T>;
+
+  // Of each component after one stage, as in `Tails`, and ‖x_b‖ of each sample.
+  struct StageTails {
+    std::vector<T> cross, inverse, shift;
+    std::vector<T> norms;
+  };
+
+  void set_tail_norms(std::vector<T>& norms, std::size_t from) const {
+    norms.assign(stride_, T{0});
+    for (std::size_t i = 0; i < count_; ++i) {
+      T sum{};
+      for (std::size_t d = from; d < D_; ++d) sum += samples_[i * D_ + d] * samples_[i * D_ + d];
+      norms[i] = std::sqrt(sum);
+    }
+  }
+
+  // What ‖z‖² will be at least, from that of the rows up to stage s.
+  simd::Vec<T> least_norm(std::size_t k, std::size_t s, simd::Vec<T> norm, std::size_t sample) const {
+    if (tails_.empty()) return norm;
+    const StageTails& tails = tails_[s];
+    simd::Vec<T> rest = simd::load(tails.norms.data() + sample) - tails.shift[k] - tails.cross[k] * simd::root<T>(norm);
+    rest = simd::maximum<T>(rest, simd::Vec<T>{});
+    return norm + rest * rest * tails.inverse[k];
+  }
+  T least_norm(std::size_t k, std::size_t s, T norm, std::size_t sample) const {
+    if (tails_.empty()) return norm;
+    const StageTails& tails = tails_[s];
+    const T rest = std::max(tails.norms[sample] - tails.shift[k] - tails.cross[k] * std::sqrt(norm), T{0});
+    return norm + rest * rest * tails.inverse[k];
+  }
 
   // The samples whose coordinates fill the lanes of a vector: those numbered list[first], …, the last one repeated.
   template <class List>
@@ -238,9 +290,9 @@ class Walker {
     for (std::size_t k = 0; k < K_; ++k)
       for (std::size_t i = 0; i < count_; ++i) {
         const T value = estimate(i, k, growth);
-        if (winners[i] >= 0 || !(value > top[i])) continue;
-        top[i] = value;
-        winner_[i] = static_cast<std::int32_t>(k);
+        const bool better = winners[i] < 0 && value > top[i];  // no branch, which would seldom be foreseen
+        top[i] = better ? value : top[i];
+        winner_[i] = better ? static_cast<std::int32_t>(k) : winner_[i];
       }
     best_.assign(stride_, -std::numeric_limits<T>::infinity());
     for (auto& list : alive_) list.clear();
@@ -254,14 +306,17 @@ class Walker {
     using namespace simd;
     const auto infinity = std::numeric_limits<T>::infinity();
     T* partial = partial_.data() + k * stride_;
+    done_.clear();  // of these `partial` has all rows
+    for (const std::uint32_t i : alive_[k]) done_.push_back(partial[i]);
     std::size_t n = 0;
     for (std::size_t i = 0; i < count_; i += kLanes) {
       const Vec<T> norm = load(partial + i);
-      const IntVec<T> hopeful = prepared_.joint(k, norm) >= load(best_.data() + i) - tau_;
+      const IntVec<T> hopeful = prepared_.joint(k, least_norm(k, 0, norm, i)) >= load(best_.data() + i) - tau_;
       const std::uint32_t mask = mask_of<T>(hopeful) & first_lanes<T>(count_ - i);
       store(partial + i, hopeful ? norm : Vec<T>{} + infinity);
       n += append<T>(norm, mask, static_cast<std::uint32_t>(i), norms_.data() + n, hopeful_.data() + n);
     }
+    for (std::size_t j = 0; j < done_.size(); ++j) partial[alive_[k][j]] = done_[j];
     alive_[k].clear();
     std::copy_if(hopeful_.data(), hopeful_.data() + n, std::back_inserter(alive_[k]),
                  [&](std::uint32_t i) { return winner_[i] != static_cast<std::int32_t>(k); });
@@ -298,10 +353,10 @@ class Walker {
     for (std::size_t later = s + 1; later < stages_.size(); ++later) pairs[later] += list.size();
   }
 
-  void drop_hopeless(std::size_t k) {
+  void drop_hopeless(std::size_t k, std::size_t s) {
     std::size_t n = 0;
     for (const std::uint32_t i : alive_[k]) {
-      if (joint(i, k) >= best_[i] - tau_)
+      if (prepared_.joint(k, least_norm(k, s, partial_[k * stride_ + i], i)) >= best_[i] - tau_)
         alive_[k][n++] = i;
       else
         partial_[k * stride_ + i] = std::numeric_limits<T>::infinity();
@@ -314,6 +369,7 @@ class Walker {
   std::size_t D_, K_;
   T tau_;
   std::vector<T> zero_;  // (D,)
+  std::vector<StageTails> tails_;
   const T* samples_ = nullptr;
   std::size_t count_ = 0;
   std::size_t stride_ = 0;                // count, padded to whole vectors
@@ -322,6 +378,7 @@ class Walker {
   std::vector<std::int32_t> winner_;      // (count,) its component
   AlignedBuffer<std::uint32_t> hopeful_;  // (stride + a vector,)
   AlignedBuffer<T> norms_;                // the same
+  std::vector<T> done_;
   std::vector<std::vector<std::uint32_t>> alive_;
   std::unique_ptr<ScaledBlock<T>> scaled_;  // with scales, for up to so many samples
   std::size_t most_ = 0;

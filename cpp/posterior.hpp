@@ -156,6 +156,13 @@ class Kept {
 
   void clear() { std::fill(counts_.begin(), counts_.end(), std::size_t{0}); }
 
+  // Adds one sample of weight 1 to one component.
+  void add(std::size_t component, std::uint32_t sample) {
+    const std::size_t end = component * stride_ + counts_[component]++;
+    responsibilities_[end] = T{1};
+    samples_[end] = sample;
+  }
+
   // Adds a group whose `count` samples are first, first + 1, … within the block, with their weights (null: all 1); a
   // weight of 0 leaves a sample out. `number` is that of the first sample among all that are given. Returns
   // Σ w log p(x).

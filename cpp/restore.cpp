@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 #include "aligned.hpp"
 #include "full.hpp"
@@ -79,6 +80,33 @@ void write_likeliest(const SampleGroup<T>& group, std::size_t n_components, std:
     likeliest = larger ? IntVec<T>{} + static_cast<Integer>(k) : likeliest;
   }
   for (std::size_t i = 0; i < count; ++i) components[i] = static_cast<std::int32_t>(likeliest[i]);
+}
+
+// The component of the largest joint value, of equal ones the first, in a row that lacks the constants; throws
+// NoDensity with this number if there is none. `width` is a multiple of the lanes, with constants of −∞ beyond the
+// components.
+template <class T>
+std::int32_t likeliest_of_row(const T* row, const T* constants, std::size_t width, std::size_t number) {
+  using namespace simd;
+  using Integer = typename IntegerOf<T>::type;
+  Vec<T> largest = Vec<T>{} - std::numeric_limits<T>::infinity();
+  IntVec<T> first{};
+  for (std::size_t k = 0; k < width; k += kLanes<T>) {
+    const Vec<T> joint = load(row + k) + load(constants + k);
+    const IntVec<T> larger = joint > largest;
+    largest = larger ? joint : largest;
+    first = larger ? IntVec<T>{} + static_cast<Integer>(k) : first;
+  }
+  std::int32_t likeliest = -1;
+  T best = -std::numeric_limits<T>::infinity();
+  for (std::size_t i = 0; i < kLanes<T>; ++i) {
+    const auto component = static_cast<std::int32_t>(first[i]) + static_cast<std::int32_t>(i);
+    if (!(largest[i] > best) && !(largest[i] == best && component < likeliest)) continue;
+    best = largest[i];
+    likeliest = component;
+  }
+  if (likeliest < 0) throw NoDensity(number);
+  return likeliest;
 }
 
 // Wiener filters that are gains in one basis.
@@ -159,7 +187,13 @@ class DiagonalFilter {
       }
     multiply(s.squares.data(), D_, count, precision_, s.joint.data());
     s.kept.clear();
-    for (std::size_t i = 0; i < count; i += SampleGroup<T>::kSize) {
+    if (assignment_.kind == Assignment::Kind::hard)
+      for (std::size_t i = 0; i < count; ++i) {
+        components[i] = likeliest_of_row(s.joint.data() + i * precision_.width(), constants_.data(), precision_.width(),
+                                         number + i);
+        s.kept.add(static_cast<std::size_t>(components[i]), static_cast<std::uint32_t>(i));
+      }
+    for (std::size_t i = 0; i < count && assignment_.kind == Assignment::Kind::soft; i += SampleGroup<T>::kSize) {
       const std::size_t n = std::min(SampleGroup<T>::kSize, count - i);
       s.group.set_rows(s.joint.data() + i * precision_.width(), constants_.data());
       s.group.exponentiate(n);
@@ -221,6 +255,9 @@ class RotatedFilter {
     full::factorize(noisy.data(), K_, E_, options.n_threads, whiteners_.data(), log_diagonal.data(),
                     inverse_diagonal.data());
     for (std::size_t k = 0; k < K_; ++k) constants_[k] += log_diagonal[k];
+    std::vector<std::size_t> rows = full::stage_candidates(E_);
+    rows.pop_back();
+    tails_ = full::tails_of(mixture.means, noisy.data(), K_, E_, noise_variance, std::move(rows), options.n_threads);
     std::fill(noisy.begin(), noisy.end(), 0.0);
     full::transpose_whiteners(exact.data(), K_, E_, options.n_threads, noisy.data());
     for (std::size_t k = 0; k < K_; ++k) filters_.emplace_back(E_, n_);
@@ -243,7 +280,7 @@ class RotatedFilter {
             own_means_[k * n_ + d] = static_cast<T>(own[static_cast<Eigen::Index>(d)] + mixture.centre[d]);
         });
     mixture_.emplace(full::Mixture<T>{K_, E_, means_.data(), constants_.data(), whiteners_.data()});
-    prepared_.emplace(*mixture_);
+    prepared_.emplace(*mixture_, &tails_);
     stages_ = {E_};
   }
   RotatedFilter(const RotatedFilter&) = delete;
@@ -285,7 +322,13 @@ class RotatedFilter {
     s.winners.assign(count, -1);
     s.walker.run(s.coordinates.data(), count, s.winners.data());
     s.kept.clear();
-    for (std::size_t i = 0; i < count; i += SampleGroup<T>::kSize) {
+    if (assignment_.kind == Assignment::Kind::hard) {
+      s.walker.require_density(number);
+      std::copy(s.winners.begin(), s.winners.end(), components);
+      for (std::size_t i = 0; i < count; ++i)
+        s.kept.add(static_cast<std::size_t>(components[i]), static_cast<std::uint32_t>(i));
+    }
+    for (std::size_t i = 0; i < count && assignment_.kind == Assignment::Kind::soft; i += SampleGroup<T>::kSize) {
       const std::size_t n = s.walker.fill(i, s.group);
       s.group.require_density(number + i);
       s.kept.add(s.group, static_cast<std::uint32_t>(i), n, nullptr, assignment_, i);
@@ -336,6 +379,7 @@ class RotatedFilter {
   std::vector<PackedMatrix<T>> filters_;  // from coordinates to patches
   T tau_;                                 // how far below the likeliest a component is dropped
   Assignment assignment_;
+  full::Tails tails_;
   std::optional<full::Mixture<T>> mixture_;
   std::optional<full::PreparedMixture<T>> prepared_;
   std::vector<std::size_t> stages_;
@@ -368,6 +412,17 @@ void apply(const Filter& filter, typename Filter::Scratch& scratch, const Option
   if (options.remove_mean)
     for (std::size_t i = 0; i < count; ++i)
       for (std::size_t d = 0; d < n_values; ++d) patches[i * n_values + d] += means[i];
+}
+
+// Plans the filter's work from some patches (count, n_values), which lose their means.
+template <class T, class Filter>
+void plan(Filter& filter, const Options& options, std::size_t n_values, T* patches, std::size_t count) {
+  for (std::size_t i = 0; i < count && options.remove_mean; ++i) {
+    T* patch = patches + i * n_values;
+    const T mean = simd::sum(patch, n_values) / static_cast<T>(n_values);
+    for (std::size_t d = 0; d < n_values; ++d) patch[d] -= mean;
+  }
+  filter.plan(patches, count);
 }
 
 // What a grid's cells, tiles and patches are made of, axis by axis.
@@ -526,12 +581,7 @@ void add_estimates(const T* noisy, const Grid& grid, const Mixture& mixture, dou
     }
     AlignedBuffer<T> patches(chosen.size() * n);
     extract(noisy, layout, chosen, patches.data());
-    if (options.remove_mean)
-      for (std::size_t i = 0; i < chosen.size(); ++i) {
-        const T mean = simd::sum(patches.data() + i * n, n) / static_cast<T>(n);
-        for (std::size_t d = 0; d < n; ++d) patches[i * n + d] -= mean;
-      }
-    filter.plan(patches.data(), chosen.size());
+    plan(filter, options, n, patches.data(), chosen.size());
   }
   struct Local {
     typename Filter::Scratch scratch;
@@ -587,6 +637,12 @@ void estimate(const T* noisy, std::size_t n, const Mixture& mixture, double nois
   using Filter = typename FilterOf<T, Mixture>::type;
   Filter filter(mixture, noise_variance, options);
   const std::size_t size = mixture.n_values;
+  {
+    const std::size_t count = std::min(n, kPlanned);
+    AlignedBuffer<T> patches(count * size);
+    for (std::size_t i = 0; i < count; ++i) std::copy_n(noisy + i * n / count * size, size, patches.data() + i * size);
+    plan(filter, options, size, patches.data(), count);
+  }
   struct Local {
     typename Filter::Scratch scratch;
     std::vector<T> means;

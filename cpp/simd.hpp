@@ -4,6 +4,7 @@
 // Nothing here peels loops by address: a result depends on the values alone, never on where they lie in memory.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -67,6 +68,12 @@ inline void store(T* target, Vec<T> v) {
 template <class T>
 inline Vec<T> maximum(Vec<T> a, Vec<T> b) {
   return a > b ? a : b;
+}
+
+template <class T>
+inline Vec<T> root(Vec<T> v) {
+  for (std::size_t i = 0; i < kLanes<T>; ++i) v[i] = std::sqrt(v[i]);
+  return v;
 }
 
 // Halves the vector until one value is left: always the same order of operations.

@@ -60,8 +60,9 @@ def em(
     reg_spectrum: float,
     sample_weight: Array | None = None,
     basis: str = "fourier",
+    noise_var: float = 0.0,
 ) -> Course:
-    """Run plain EM with dense responsibilities, without pruning."""
+    """Run plain EM with dense responsibilities, without pruning; samples are a signal in white noise."""
     plane = SQUARES[basis](patches, remove_mean)
     used = ~np.isnan(plane[0])
     spectra = spectra.reshape(len(spectra), -1).astype(np.float64).copy()
@@ -69,13 +70,13 @@ def em(
     floor = reg_spectrum * (w @ plane[:, used].mean(axis=1)) / w.sum()
     bounds = []
     for _ in range(n_iter):
-        joint = log_density(plane, spectra) + np.log(weights)
+        joint = log_density(plane, spectra + noise_var) + np.log(weights)
         total = logsumexp(joint, axis=1)
         bounds.append(w @ total / w.sum())
         gamma = np.exp(joint - total[:, None]) * w[:, None]
         share = gamma.sum(axis=0)
         weights = share / share.sum()
-        spectra[:, used] = np.maximum(gamma.T @ plane[:, used] / share[:, None], floor)
+        spectra[:, used] = np.maximum(gamma.T @ plane[:, used] / share[:, None] - noise_var, floor)
     if not used[0]:
         spectra[:, 0] = 0
     return Course(np.array(bounds), weights, spectra)
@@ -117,14 +118,23 @@ def full_em(
     reg_covar: float,
     zero_means: bool = False,
     sample_weight: Array | None = None,
+    noise_var: float = 0.0,
 ) -> FullCourse:
-    """Run plain EM with dense responsibilities, without pruning."""
+    """Run plain EM with dense responsibilities, without pruning; samples are a signal in white noise."""
+
+    def signal(scatter: Array) -> Array:
+        if not noise_var:
+            return scatter + reg_covar * np.eye(len(scatter))
+        variances, axes = np.linalg.eigh(scatter)
+        return axes @ np.diag(np.maximum(variances - noise_var, reg_covar)) @ axes.T
+
     X = X.astype(np.float64)
     w = np.ones(len(X)) if sample_weight is None else sample_weight
     bounds = []
     for _ in range(n_iter):
         with np.errstate(divide="ignore"):
-            joint = full_log_density(X, means, covariances) + np.log(weights)
+            noisy = covariances + noise_var * np.eye(X.shape[1])
+            joint = full_log_density(X, means, noisy) + np.log(weights)
         total = logsumexp(joint, axis=1)
         bounds.append(w @ total / w.sum())
         gamma = np.exp(joint - total[:, None]) * w[:, None]
@@ -132,10 +142,7 @@ def full_em(
         weights = share / share.sum()
         means = np.zeros_like(means) if zero_means else gamma.T @ X / share[:, None]
         covariances = np.stack(
-            [
-                (gamma[:, k, None] * (X - means[k])).T @ (X - means[k]) / share[k] + reg_covar * np.eye(X.shape[1])
-                for k in range(len(share))
-            ]
+            [signal((gamma[:, k, None] * (X - means[k])).T @ (X - means[k]) / share[k]) for k in range(len(share))]
         )
     return FullCourse(np.array(bounds), weights, means, covariances)
 

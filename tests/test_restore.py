@@ -34,30 +34,35 @@ def patches(patch, remove_mean, n=600):
     return chosen - chosen.mean(axis=tuple(range(1, chosen.ndim)), keepdims=True) if remove_mean else chosen
 
 
-def conv(patch=(5, 6), remove_mean=True, basis="fourier"):
-    return ConvGMM(4, basis=basis, remove_mean=remove_mean, tol=0.5, random_state=0).fit(patches(patch, remove_mean))
+def conv(patch=(5, 6), remove_mean=True, **options):
+    return ConvGMM(4, remove_mean=remove_mean, tol=0.5, random_state=0, **options).fit(patches(patch, remove_mean))
 
 
-def full(patch=(6, 6), remove_mean=True, means="zero"):
-    return FullGMM(3, means=means, reg_covar=1e-5, tol=0.5, random_state=0).fit(patches(patch, remove_mean))
+def full(patch=(6, 6), remove_mean=True, means="zero", **options):
+    model = FullGMM(3, means=means, reg_covar=1e-5, tol=0.5, random_state=0, **options)
+    return model.fit(patches(patch, remove_mean))
 
 
-def torus(patch=(6, 6), remove_mean=True):
-    model = TorusGMM(4, torus_shape=(9, 9), remove_mean=remove_mean, tol=0.5, random_state=0)
+def torus(patch=(6, 6), remove_mean=True, **options):
+    model = TorusGMM(4, torus_shape=(9, 9), remove_mean=remove_mean, tol=0.5, random_state=0, **options)
     return model.fit(patches(patch, remove_mean))
 
 
 def mixture_of(model):
-    """Return weights, means and covariances of flattened patches in the oracle's form."""
-    if hasattr(model, "means_"):
-        return model.weights_, model.means_, model.covariances_
+    """Return weights, means and covariances of flattened patches in the oracle's form, one for each scale."""
     if hasattr(model, "covariances_"):
         covariances = model.covariances_
     elif model.basis == "fourier":
         covariances = oracle.circulant(model.spectra_)
     else:
         covariances = oracle.reflected(model.spectra_)
-    return model.weights_, np.zeros(covariances.shape[:2]), covariances
+    means = getattr(model, "means_", np.zeros(covariances.shape[:2]))
+    if not hasattr(model, "scales_"):
+        return model.weights_, means, covariances
+    weights = (model.weights_[:, None] * model.scale_weights_).ravel()
+    scaled = covariances[:, None] * model.scales_[:, None, None] ** 2
+    means = np.repeat(means, len(model.scales_), axis=0)
+    return np.maximum(weights, 1e-300), means, scaled.reshape(-1, *covariances.shape[1:])
 
 
 CASES = {
@@ -71,6 +76,10 @@ CASES = {
     "zero means": (full, {}, (31, 37)),
     "free means": (full, {"remove_mean": False, "means": "free"}, (31, 37)),
     "few features": (full, {"patch": (4, 4), "remove_mean": False}, (31, 37)),
+    "spectra, scales": (conv, {"scales": 3}, (31, 37)),
+    "cosines, scales": (conv, {"basis": "dct", "scales": 3}, (31, 37)),
+    "windows of a torus, scales": (torus, {"scales": 3}, (31, 37)),
+    "zero means, scales": (full, {"scales": 3}, (31, 37)),
 }
 
 
@@ -94,9 +103,10 @@ def test_the_average_of_all_patches_is_that_of_the_oracle(case, average):
     assert np.std(expected - scene(shape)) < 0.9 * SIGMA
 
 
+@pytest.mark.parametrize("options", [{}, {"scales": 4}])
 @pytest.mark.parametrize("make", [conv, torus, full])
-def test_posterior_means_and_components_are_those_of_the_oracle(make):
-    model = make()
+def test_posterior_means_and_components_are_those_of_the_oracle(make, options):
+    model = make(**options)
     X = patches(model.model_.shape, True, 300)
     X = X + SIGMA * np.random.default_rng(4).standard_normal(X.shape)
     flat = X.reshape(len(X), -1)
@@ -104,11 +114,33 @@ def test_posterior_means_and_components_are_those_of_the_oracle(make):
     expected, best = oracle.denoised_patches(flat - mean, *mixture_of(model), SIGMA**2, average=True)
     found = model.posterior_mean(X, SIGMA**2)
     np.testing.assert_allclose(found.reshape(len(X), -1), expected + mean, atol=1e-7)
-    np.testing.assert_array_equal(model.map_component(X, SIGMA**2), best)
+    np.testing.assert_array_equal(model.map_component(X, SIGMA**2), best // options.get("scales", 1))
     assert len(np.unique(best)) > 1
     assert model.posterior_mean(X.astype(np.float32), SIGMA**2).dtype == np.float32
     with pytest.raises(ValueError, match="noise_var must be positive"):
         model.posterior_mean(X, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("noise_var", [1e-4, 0.01, 1.0])
+@pytest.mark.parametrize("means", ["zero", "free"])
+def test_the_pruned_choice_is_exact(means, noise_var, dtype):
+    rng = np.random.default_rng(10)
+    K, D = 20, 64
+    size = 1 / (1 + np.arange(D))
+    factors = rng.standard_normal((K, D, D)) * size[:, None] * size / np.sqrt(1 + np.arange(K))[:, None, None]
+    covariances = factors @ factors.transpose(0, 2, 1) + 1e-6 * np.eye(D)
+    centres = np.zeros((K, D)) if means == "zero" else 0.3 * rng.standard_normal((K, D)) * size
+    weights = rng.dirichlet(np.ones(K))
+    model = FullGMM.from_parameters(weights, "zero" if means == "zero" else centres, covariances)
+    X = model.set_params(random_state=0).sample(2000)[0] * rng.choice([1e-6, 0.3, 1, 3], (2000, 1))
+    X += np.sqrt(noise_var) * rng.standard_normal(X.shape) * rng.choice([1e-6, 1], (2000, 1))
+    _, best = oracle.denoised_patches(X, weights, centres, covariances, noise_var, average=False)
+    found = model.map_component(X.astype(dtype), noise_var)
+    if dtype == np.float64:
+        np.testing.assert_array_equal(found, best)
+    else:  # ties to rounding
+        assert (found == best).mean() > 0.995
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

@@ -10,11 +10,16 @@ import numpy as np
 
 from . import restore, texture
 from .configuration import show_config
-from .datasets import extract_patches
+from .datasets import Patches
 from .experiments import RECIPES, answer_questions, compare, demo, repeat, reproduce, train_prior, write_report
 from .files import writable_folder
 from .full import FullGMM
-from .picture_file import check_writable, read_grey, read_picture, write_picture
+from .picture_file import check_writable, read_picture, write_picture
+
+#: How the names of pictures end that `fit` reads.
+_PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+#: Values of patches that `fit` keeps, 1 GiB; of more they are drawn anew in every iteration.
+_HELD_VALUES = 1 << 28
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -193,17 +198,14 @@ def _texture(options: argparse.Namespace) -> None:
 def _fit(options: argparse.Namespace) -> None:
     target = Path(options.out)
     writable_folder(target.parent)
-    images = []
-    for path in sorted(Path(options.folder).iterdir()):
-        if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}:
-            images.append(read_grey(path))
-    if not images:
+    paths = [path for path in sorted(Path(options.folder).iterdir()) if path.suffix.lower() in _PICTURES]
+    if not paths:
         raise ValueError(f"{options.folder} holds no pictures.")
-    patches = extract_patches(
-        images, (options.side, options.side), options.patches, min_std=0.004, random_state=options.seed
-    )
+    # Pictures are read a few at a time.
+    patches = Patches(paths, (options.side,) * 2, options.patches, min_std=0.004, random_state=options.seed)
+    held = options.patches * options.side**2 <= _HELD_VALUES
     model = FullGMM(options.components, means="zero", tol=0.01, max_iter=50, random_state=options.seed, verbose=True)
-    model.fit(patches.reshape(len(patches), -1)).save(target)
+    model.fit(np.concatenate(list(patches)) if held else patches).save(target)
     print(f"{model.n_components_} components, {model.lower_bound_:.2f} nats a patch, in {target.resolve()}")
 
 

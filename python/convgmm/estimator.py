@@ -546,7 +546,9 @@ class Mixture(Fitted):
 
     # ---- fitting -----------------------------------------------------------------------------------------------------
 
-    def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None, *, noise_var: float = 0.0
+    ) -> Self:
         """Train by expectation–maximisation.
 
         Parameters
@@ -562,6 +564,10 @@ class Mixture(Fitted):
         sample_weight : array-like of shape (n,), default=None
             Weight of each sample, not negative; a weight of 2 is the same as the sample twice. Not for an iterable,
             which yields them.
+        noise_var : float, default=0
+            Variance v of white noise in the samples, in squared units of the data. The mixture is that of the signal:
+            samples have the covariances C_k + v I in EM and in `lower_bounds_`, and the fitted mixture has C_k, none of
+            whose variances is below the regularisation. Not with `scales`.
 
         Returns
         -------
@@ -578,7 +584,9 @@ class Mixture(Fitted):
             finished.
         """
         self._check_parameters()
-        self._train(self._read_new(X, sample_weight))
+        if not (np.isfinite(noise_var) and noise_var >= 0):
+            raise ValueError(f"noise_var must be 0 or more, got {noise_var}.")
+        self._train(self._read_new(X, sample_weight), noise_var=float(noise_var))
         return self
 
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -667,9 +675,12 @@ class Mixture(Fitted):
             return self.transform(X)
         return self._output(self.model_, array, problem.whole())
 
-    def _train(self, samples: Samples, problem_of: Callable[..., Problem] = Problem.of) -> Problem:
+    def _train(
+        self, samples: Samples, problem_of: Callable[..., Problem] = Problem.of, noise_var: float = 0.0
+    ) -> Problem:
         """Fit to samples; `problem_of` makes the problem of them, as `Problem.of` does."""
         family = self._family(samples.shape)
+        trained = family.of_noisy(noise_var) if noise_var else family
         warm = self._model_to_go_on_from(family, samples)
         given = None if warm else self._given_start(family, samples.n_samples, prod(samples.shape))
         source, rng = samples.source, check_random_state(self.random_state)
@@ -681,7 +692,7 @@ class Mixture(Fitted):
             identified.read()
         elif self.checkpoint is not None:
             source = identified = Hashing(source) if isinstance(source, Blocks) else source
-        problem = problem_of(family, source, self._threads(), rng, progress=bool(self.verbose))
+        problem = problem_of(trained, source, self._threads(), rng, progress=bool(self.verbose))
         if not warm:
             self._check_enough(problem.n_samples)
 
@@ -704,7 +715,7 @@ class Mixture(Fitted):
             return options, start, self.lower_bound_ if np.isfinite(self.lower_bound_) else None
 
         best, n_runs = Best(finish), 1 if warm else self.n_init
-        checkpoint = self._checkpoint(identified, warm) if identified else None
+        checkpoint = self._checkpoint(identified, warm, noise_var) if identified else None
         training = Training(
             problem,
             n_runs,
@@ -758,10 +769,11 @@ class Mixture(Fitted):
     def _batch_size(self) -> int:
         return self.batch_size or max(_BATCH_SIZE, _BATCH_SIZE_PER_COMPONENT * self.n_components)
 
-    def _checkpoint(self, samples: Identified, warm: Model | None) -> Checkpoint:
+    def _checkpoint(self, samples: Identified, warm: Model | None, noise_var: float) -> Checkpoint:
         assert self.checkpoint is not None
         others = ("checkpoint", "callback", "monitor", "verbose", "n_threads")
         values = {name: value for name, value in self.get_params(deep=False).items() if name not in others}
+        values["noise_var"] = noise_var
         if warm:
             values |= {f"{name} of the warm start": array for name, array in warm.arrays.items()}
         named = {name: model_file.fingerprint(name, value) for name, value in values.items()}
@@ -939,6 +951,8 @@ class Mixture(Fitted):
 
     def map_component(self, X: ArrayLike, noise_var: float) -> NDArray[np.int64]:
         """Return the likeliest component of samples in white noise: the largest π_k N(y; μ_k, C_k + noise_var · I).
+
+        With `scales`, that of the likeliest component and scale.
 
         Parameters
         ----------

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from ..extras import require
-from ._bsds500 import load_grey
+from ..picture_file import read_grey
 
 #: Drawing is given up when so many patches were discarded for each one that is wanted.
 _MOST_DISCARDED = 50
@@ -249,7 +249,7 @@ def _shape_of(image: Any) -> tuple[int, ...]:
 def _read(image: Any) -> Any:
     if not _is_path(image):
         return image
-    return np.load(image) if os.fspath(image).endswith(".npy") else load_grey(image)
+    return np.load(image) if os.fspath(image).endswith(".npy") else read_grey(image)
 
 
 def _checked_images(images: Sequence[ArrayLike] | NDArray[Any], patch_shape: tuple[int, ...]) -> list[NDArray[Any]]:

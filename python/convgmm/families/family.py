@@ -243,6 +243,16 @@ class Family(ABC):
         """
         raise ValueError(f'accelerate="squarem" is not known for {type(self).__name__}; pass accelerate=None.')
 
+    def of_noisy(self, noise_var: float) -> "Family":
+        """Return the family for samples of a signal in white noise of this variance; parameters are the signal's.
+
+        Raises
+        ------
+        ValueError
+            If these components cannot be told from noise.
+        """
+        raise ValueError("noise_var is for components of one scale: noise added to several is none of them.")
+
     def may_fall(self) -> bool:
         """Say whether `maximize` is not that of EM, so that the likelihood may fall a little."""
         return False

@@ -2,6 +2,8 @@
 
     log p(x|k) = −½ (‖z‖² + D log 2π) + Σ_i log W_k,ii,    z = W_k (x − μ_k),    W_k = L_k⁻¹,    C_k = L_k L_kᵀ
 
+Samples of a signal in white noise of variance v have the covariances C_k + v I.
+
 The samples are rotated once to the principal axes of all data, largest variance first, because part of the sum ‖z‖²
 then tells most about the rest.
 """
@@ -216,11 +218,14 @@ class Full(Scalable):
     means : {"free", "zero"}
         Whether means are estimated, or all are 0.
     reg_covar : float
-        Added to the diagonal of every updated covariance.
+        Added to the diagonal of every updated covariance; with noise, the least variance along any axis instead.
+    noise_var : float
+        Variance of white noise in the samples, which covariances do not hold.
     """
 
     means: str = "free"
     reg_covar: float = 1e-6
+    noise_var: float = 0.0
 
     # ---- samples -----------------------------------------------------------------------------------------------------
 
@@ -326,7 +331,7 @@ class Full(Scalable):
         )
         statistics = MomentStatistics(origin, *sums)
         # A centre that no sample is nearest to has no covariance of its own.
-        whole = statistics.second.sum(axis=0) / statistics.responsibility.sum() + self.reg_covar * np.eye(D)
+        whole = self._covariance(statistics.second.sum(axis=0) / statistics.responsibility.sum())
         previous = Gaussians(np.full(K, 1 / K), origin, np.broadcast_to(whole, (K, D, D)))
         return self.maximize(statistics, previous, FullFrame(np.zeros(D), None))
 
@@ -334,7 +339,17 @@ class Full(Scalable):
 
     def may_fall(self) -> bool:
         """Say whether the diagonal is added to."""
-        return self.reg_covar > 0
+        return self.reg_covar > 0 and not self.noise_var
+
+    def can_reach(self, parameters: Gaussians, frame: FullFrame) -> bool:
+        """Say whether, with noise, no variance is below the least one."""
+        if not self.noise_var:
+            return True
+        return all(_core.principal_axes(c)[0][-1] >= self.reg_covar for c in parameters.covariances)
+
+    def of_noisy(self, noise_var: float) -> "Full":
+        """Return the family for noisy samples."""
+        return replace(self, noise_var=noise_var)
 
     def prepare(
         self, parameters: Gaussians, frame: FullFrame, dtype: np.dtype[Any], n_threads: int
@@ -342,12 +357,14 @@ class Full(Scalable):
         """Return the inverses of the covariances' Cholesky factors."""
         factorize = _core.full_factorize_float32 if dtype == np.float32 else _core.full_factorize_float64
         covariances = np.ascontiguousarray(parameters.covariances)
+        if self.noise_var:
+            covariances = covariances + self.noise_var * np.eye(covariances.shape[1])
         whiteners, log_diagonal, inverse_diagonal, failed = factorize(covariances, n_threads)
         if failed >= 0:
             raise _collapse(failed, self.reg_covar)
         D = parameters.means.shape[1]
         # Rounding a coordinate of size s to ε s moves z by W ε s, and the mean of ½‖z‖² by ½ ε² Σ_j (C⁻¹)_jj s_j².
-        squares = np.diagonal(parameters.covariances, axis1=1, axis2=2) + parameters.means**2
+        squares = np.diagonal(covariances, axis1=1, axis2=2) + parameters.means**2
         eps = float(np.finfo(dtype).eps)
         moved = 0.5 * eps**2 * (parameters.weights @ (inverse_diagonal * squares).sum(axis=1))
         if parameters.moments is not None:
@@ -409,6 +426,8 @@ class Full(Scalable):
         """Return new means and covariances, in the memory of the statistics.
 
         μ' = μ + m and C' = M − m mᵀ + reg · I, for moments about μ: m = Σ γ (x − μ) / N, M = Σ γ (x − μ)(x − μ)ᵀ / N.
+        With noise, M − m mᵀ = U diag(λ) Uᵀ gives C' = U diag(max(λ − v, reg)) Uᵀ, the likeliest (Tipping and Bishop
+        1999, of which a noise variance that is estimated is a special case).
         """
         share = statistics.responsibility
         means = statistics.origin.copy()
@@ -424,8 +443,16 @@ class Full(Scalable):
                 shift = statistics.first[k] / share[k]
                 means[k] += shift
                 covariances[k] -= np.multiply.outer(shift, shift)
-            covariances[k].flat[:: means.shape[1] + 1] += self.reg_covar
+            covariances[k] = self._covariance(covariances[k])
         return Gaussians(share / share.sum(), means, covariances, moments)
+
+    def _covariance(self, scatter: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the covariance (D, D) of a signal whose noisy samples have this scatter; may change the scatter."""
+        if not self.noise_var:
+            scatter.flat[:: len(scatter) + 1] += self.reg_covar
+            return scatter
+        variances, axes = _core.principal_axes(scatter)
+        return _square(axes * np.sqrt(np.maximum(variances - self.noise_var, self.reg_covar)))
 
     def fresh_start(self, n_components: int) -> FullStart:
         """Return a start with nothing given."""
@@ -440,10 +467,10 @@ class Full(Scalable):
         return replace(both, covariances=both.covariances + spread, moments=None)
 
     def expected(self, parameters: Gaussians, count: NDArray[np.float64], frame: FullFrame) -> MomentStatistics:
-        """Return N_k (C_k − reg · I) about the means."""
+        """Return N_k (C_k − reg · I), with noise N_k (C_k + v I), about the means."""
         second = count[:, None, None] * parameters.covariances
         D = parameters.means.shape[1]
-        second.reshape(len(second), -1)[:, :: D + 1] -= (count * self.reg_covar)[:, None]
+        second.reshape(len(second), -1)[:, :: D + 1] += (count * (self.noise_var or -self.reg_covar))[:, None]
         return MomentStatistics(parameters.means, count, np.zeros_like(parameters.means), second, 0.0)
 
     def coordinates(self, parameters: Gaussians, frame: FullFrame) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ or the posterior mean Σ_k γ_k x̂_k.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,10 +32,13 @@ class Gaussians:
         log π_k.
     removes_mean : bool
         Whether a patch's mean is no part of the model: it is taken away before, and given back.
+    components : ndarray of shape (K,), int64, or None
+        Which component of the mixture each Gaussian is, where one has several scales.
     """
 
     log_weights: NDArray[np.float64]
     removes_mean: bool
+    components: NDArray[np.int64] | None = field(default=None, kw_only=True)
 
     #: Does the order of a sample's values not matter, so that samples may be patches that were flattened?
     may_be_flattened: ClassVar[bool]
@@ -53,9 +56,10 @@ class Gaussians:
     def estimate(
         self, patches: Floats, noise_var: float, *, average: bool = False, n_threads: int = 0
     ) -> tuple[Floats, NDArray[np.int32]]:
-        """Return the estimates of flattened patches (n, n_values), and each one's likeliest component (n,)."""
+        """Return the estimates of flattened patches (n, n_values), and the component of each one's likeliest."""
         options = noise_var, self.removes_mean, average, n_threads
-        return type(self)._estimate(patches, *options, *self._parts(), self.log_weights)
+        estimates, likeliest = type(self)._estimate(patches, *options, *self._parts(), self.log_weights)
+        return estimates, likeliest if self.components is None else self.components[likeliest].astype(np.int32)
 
     def add_estimates(
         self,

@@ -353,7 +353,8 @@ class Scaled(Family):
         single = self.single.to_arrays(parameters.single, frame.single, 0)
         arrays = {name: array[component] for name, array in single.items()} | {"weights": share[component, scale]}
         arrays = self.single.with_variance(arrays, parameters.scales[scale] ** 2)
-        return self.single.gaussians(self.single.from_arrays(arrays, frame.single, 0), frame.single)
+        gaussians = self.single.gaussians(self.single.from_arrays(arrays, frame.single, 0), frame.single)
+        return replace(gaussians, components=component.astype(np.int64))
 
     def stationary_spectra(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return those of components as a whole, Σ_j ω_kj q_j times the spectra, if they are stationary."""

@@ -1,6 +1,8 @@
 """Zero-mean Gaussians that are diagonal in a basis: with the Fourier basis, circulant ones, that is, power spectra.
 
 log p(x|k) = −½ Σ_ω m(ω) [ |X(ω)|² / S_k(ω) + log S_k(ω) + log 2π ]
+
+Samples of a signal in white noise of variance v have the spectra S_k + v.
 """
 
 import warnings
@@ -140,10 +142,13 @@ class Spectral(Scalable):
         From patches to squared coefficients.
     reg_spectrum : float
         Floor of updated spectra, as a share of the data's mean power per degree of freedom.
+    noise_var : float
+        Variance of white noise in the samples, which spectra do not hold.
     """
 
     basis: Basis
     reg_spectrum: float = 1e-6
+    noise_var: float = 0.0
 
     def to_values(self) -> dict[str, Any]:
         """Return the options as JSON values, the basis by its name."""
@@ -230,6 +235,7 @@ class Spectral(Scalable):
                 raise ValueError(f"spectra_init holds {least:.3g}, too small for {data.values.dtype}; pass float64.")
         elif given.init == "random":
             spectra = random_averages(data.values, self._order(data), data.block.weight, K, frame.floor, rng)
+            spectra = self._signal(spectra, frame)
         else:
             spectra = kmeans_plus_plus(
                 data.values,
@@ -241,7 +247,16 @@ class Spectral(Scalable):
                 rng,
                 n_threads,
             )
+            spectra = self._signal(spectra, frame)
         return Spectra(weights, spectra)
+
+    def _signal(self, spectra: NDArray[np.float64], frame: SpectralFrame) -> NDArray[np.float64]:
+        """Return spectra without the noise, above the floor."""
+        return np.asarray(np.maximum(spectra - self.noise_var, frame.floor))
+
+    def of_noisy(self, noise_var: float) -> "Spectral":
+        """Return the family for noisy samples."""
+        return replace(self, noise_var=noise_var)
 
     def _order(self, data: Data) -> Floats:
         return self.sample_power(data.values) if data.order is None else data.order
@@ -254,11 +269,11 @@ class Spectral(Scalable):
         self, parameters: Spectra, frame: SpectralFrame, dtype: np.dtype[Any], n_threads: int
     ) -> PreparedSpectra:
         """Return spectra with their log-normalisers −½ Σ_ω m(ω) [log S_k(ω) + log 2π]."""
-        m = self.basis.multiplicities
+        m, spectra = self.basis.multiplicities, parameters.spectra + self.noise_var
         return PreparedSpectra(
-            parameters.spectra,
+            spectra,
             m,
-            -0.5 * np.einsum("kd,d->k", np.log(2 * np.pi * parameters.spectra), m),
+            -0.5 * np.einsum("kd,d->k", np.log(2 * np.pi * spectra), m),
             log_weights(parameters.weights),
         )
 
@@ -290,10 +305,10 @@ class Spectral(Scalable):
         )
 
     def maximize(self, statistics: SpectralStatistics, parameters: Spectra, frame: SpectralFrame) -> Spectra:
-        """Return S_k = Σ_n γ_nk |X_n|² / N_k above the floor; a component that no sample belongs to stays."""
+        """Return S_k = Σ_n γ_nk |X_n|² / N_k − v above the floor; a component that no sample belongs to stays."""
         share = statistics.responsibility[:, None]
-        spectra = np.divide(statistics.power, share, out=parameters.spectra.copy(), where=share > 0)
-        np.maximum(spectra, frame.floor, out=spectra, where=share > 0)
+        spectra = np.divide(statistics.power, share, out=np.zeros_like(parameters.spectra), where=share > 0)
+        spectra = np.where(share > 0, self._signal(spectra, frame), parameters.spectra)
         return Spectra(statistics.responsibility / statistics.responsibility.sum(), spectra)
 
     def fresh_start(self, n_components: int) -> SpectralStart:
@@ -301,8 +316,8 @@ class Spectral(Scalable):
         return SpectralStart(n_components, "kmeans++", None, None)
 
     def expected(self, parameters: Spectra, count: NDArray[np.float64], frame: SpectralFrame) -> SpectralStatistics:
-        """Return N_k S_k."""
-        return SpectralStatistics(count, count[:, None] * parameters.spectra, 0.0)
+        """Return N_k (S_k + v)."""
+        return SpectralStatistics(count, count[:, None] * (parameters.spectra + self.noise_var), 0.0)
 
     def coordinates(self, parameters: Spectra, frame: SpectralFrame) -> NDArray[np.float64]:
         """Return log π and log S."""

@@ -99,12 +99,15 @@ class Torus(Scalable):
         Floor of updated spectra, as a share of the data's mean power per degree of freedom.
     inner_iter : int
         Steps of one M-step towards the spectra that its sums ask for.
+    noise_var : float
+        Variance of white noise in the samples, which spectra do not hold: windows of white noise have a white one.
     """
 
     shape: tuple[int, ...]
     basis: Fourier
     reg_spectrum: float = 1e-6
     inner_iter: int = 4
+    noise_var: float = 0.0
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "Torus":
@@ -116,6 +119,11 @@ class Torus(Scalable):
     def _gaussians(self) -> Full:
         """The family that densities and sums are taken from."""
         return Full("zero", 0.0)
+
+    @property
+    def _noisy(self) -> Full:
+        """The same for what the samples have: covariances of the signal, and noise."""
+        return replace(self._gaussians, noise_var=self.noise_var)
 
     @property
     def _patches(self) -> Spectral:
@@ -224,7 +232,11 @@ class Torus(Scalable):
         self, parameters: TorusSpectra, frame: TorusFrame, dtype: np.dtype[Any], n_threads: int
     ) -> PreparedGaussians:
         """Return the inverses of the covariances' Cholesky factors."""
-        return self._gaussians.prepare(parameters.gaussians, frame.coordinates, dtype, n_threads)
+        return self._noisy.prepare(parameters.gaussians, frame.coordinates, dtype, n_threads)
+
+    def of_noisy(self, noise_var: float) -> "Torus":
+        """Return the family for noisy samples."""
+        return replace(self, noise_var=noise_var)
 
     def expect(
         self, prepared: PreparedGaussians, data: Data, n_threads: int, assign: Assign = SOFT
@@ -246,13 +258,14 @@ class Torus(Scalable):
         """
         n_threads = parameters.n_threads
         scatter = self._gaussians.maximize(statistics, parameters.gaussians, frame.coordinates)
-        window = self._window(frame.axes)
+        window, floor = self._window(frame.axes), frame.floor + self.noise_var
         try:
             spectra = _core.torus_maximize(
-                scatter.covariances, parameters.spectra, *window, frame.floor, self.inner_iter, n_threads
+                scatter.covariances, parameters.spectra + self.noise_var, *window, floor, self.inner_iter, n_threads
             )
         except ValueError as error:
             raise CollapseError(f"{error}; raise reg_spectrum, or lower n_components.") from None
+        spectra = np.maximum(spectra - self.noise_var, frame.floor)
         unclaimed = statistics.responsibility == 0
         spectra[unclaimed] = parameters.spectra[unclaimed]
         covariances = self._covariances(spectra, frame.axes, n_threads)
@@ -264,7 +277,7 @@ class Torus(Scalable):
 
     def expected(self, parameters: TorusSpectra, count: NDArray[np.float64], frame: TorusFrame) -> MomentStatistics:
         """Return N_k C_k."""
-        return self._gaussians.expected(parameters.gaussians, count, frame.coordinates)
+        return self._noisy.expected(parameters.gaussians, count, frame.coordinates)
 
     def coordinates(self, parameters: TorusSpectra, frame: TorusFrame) -> NDArray[np.float64]:
         """Return log π and log λ."""
