@@ -205,7 +205,8 @@ def _fit(options: argparse.Namespace) -> None:
     patches = Patches(paths, (options.side,) * 2, options.patches, min_std=0.004, random_state=options.seed)
     held = options.patches * options.side**2 <= _HELD_VALUES
     model = FullGMM(options.components, means="zero", tol=0.01, max_iter=50, random_state=options.seed, verbose=True)
-    model.fit(np.concatenate(list(patches)) if held else patches).save(target)
+    samples: Any = np.concatenate(list(patches)) if held else patches
+    model.fit(samples).save(target)
     print(f"{model.n_components_} components, {model.lower_bound_:.2f} nats a patch, in {target.resolve()}")
 
 

@@ -69,6 +69,10 @@ class ConvGMM(_Fitted):
     <shared starts>
     reg_spectrum : float, default=1e-6
         Floor of every updated spectrum, as a share of the data's mean power per degree of freedom.
+    bandwidth : float, default=1.0
+        Largest share of frequencies, above 0, at which a component's power may stand above its background, which is the
+        same at all others. ω and −ω count as one; the few frequencies that are their own conjugates, as 0, stay free.
+        Below 1 components are narrow bands, and filters pass everything else alike.
     <shared parameters>
 
     Attributes
@@ -101,6 +105,7 @@ class ConvGMM(_Fitted):
     spectra_init: ArrayLike | None = field(default=None, kw_only=True)
     scales: int | ArrayLike = field(default=1, kw_only=True)
     reg_spectrum: float = field(default=1e-6, kw_only=True)
+    bandwidth: float = field(default=1.0, kw_only=True)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PatchMixture._parameter_constraints,
@@ -109,6 +114,7 @@ class ConvGMM(_Fitted):
         "init": [StrOptions({"kmeans++", "random"})],
         "spectra_init": ["array-like", None],
         "reg_spectrum": [Interval(Real, 0, None, closed="neither")],
+        "bandwidth": [Interval(Real, 0, 1, closed="right")],
     }
 
     @classmethod
@@ -188,7 +194,7 @@ class ConvGMM(_Fitted):
         return _BASES[self.basis](shape, bool(self.remove_mean))
 
     def _family(self, shape: tuple[int, ...]) -> Family:
-        return self._with_scales(Spectral(self._basis(shape), self.reg_spectrum))
+        return self._with_scales(Spectral(self._basis(shape), self.reg_spectrum, bandwidth=float(self.bandwidth)))
 
     def _given_start(self, family: Family, n_samples: int | None, n_features: int) -> SpectralStart:
         planes = None if self.spectra_init is None else np.array(self.spectra_init, dtype=np.float64)

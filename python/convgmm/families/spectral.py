@@ -7,6 +7,7 @@ Samples of a signal in white noise of variance v have the spectra S_k + v.
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ from .family import (
     shares_of,
 )
 from .gaussians import Diagonal
+
+# Values of a background agree to this, as they are a mean.
+_SAME = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,11 +148,15 @@ class Spectral(Scalable):
         Floor of updated spectra, as a share of the data's mean power per degree of freedom.
     noise_var : float
         Variance of white noise in the samples, which spectra do not hold.
+    bandwidth : float
+        Largest share of frequencies at which an updated spectrum stands above its flat background. Those that are their
+        own conjugates are always free, and not counted.
     """
 
     basis: Basis
     reg_spectrum: float = 1e-6
     noise_var: float = 0.0
+    bandwidth: float = 1.0
 
     def to_values(self) -> dict[str, Any]:
         """Return the options as JSON values, the basis by its name."""
@@ -158,7 +166,9 @@ class Spectral(Scalable):
     def from_values(cls, values: dict[str, Any]) -> "Spectral":
         """Return the family with options that `to_values` gave."""
         of_basis = {**values["basis"], "shape": tuple(values["basis"]["shape"])}
-        return cls(BASES[values["basis_name"]](**of_basis), values["reg_spectrum"])
+        return cls(
+            BASES[values["basis_name"]](**of_basis), values["reg_spectrum"], bandwidth=values.get("bandwidth", 1.0)
+        )
 
     # ---- samples -----------------------------------------------------------------------------------------------------
 
@@ -262,8 +272,10 @@ class Spectral(Scalable):
         return self.sample_power(data.values) if data.order is None else data.order
 
     def can_reach(self, parameters: Spectra, frame: SpectralFrame) -> bool:
-        """Say whether all spectra are above the floor."""
-        return bool((parameters.spectra >= frame.floor).all())
+        """Say whether all spectra are above the floor, and as narrow as they have to be."""
+        counted = parameters.spectra[:, self._counted]
+        above = (counted > (1 + _SAME) * counted.min(axis=1, keepdims=True)).sum(axis=1)
+        return bool((parameters.spectra >= frame.floor).all() and (above <= self._n_above).all())
 
     def prepare(
         self, parameters: Spectra, frame: SpectralFrame, dtype: np.dtype[Any], n_threads: int
@@ -305,11 +317,36 @@ class Spectral(Scalable):
         )
 
     def maximize(self, statistics: SpectralStatistics, parameters: Spectra, frame: SpectralFrame) -> Spectra:
-        """Return S_k = Σ_n γ_nk |X_n|² / N_k − v above the floor; a component that no sample belongs to stays."""
+        """Return S_k = Σ_n γ_nk |X_n|² / N_k − v, narrowed, above the floor; one that no sample belongs to stays."""
         share = statistics.responsibility[:, None]
         spectra = np.divide(statistics.power, share, out=np.zeros_like(parameters.spectra), where=share > 0)
-        spectra = np.where(share > 0, self._signal(spectra, frame), parameters.spectra)
+        spectra = np.where(share > 0, self._signal(self._narrowed(spectra), frame), parameters.spectra)
         return Spectra(statistics.responsibility / statistics.responsibility.sum(), spectra)
+
+    @cached_property
+    def _counted(self) -> NDArray[np.intp]:
+        """Indices of the frequencies that `bandwidth` counts: pairs ω, −ω, where there are any."""
+        return np.flatnonzero(self.basis.multiplicities == self.basis.multiplicities.max())
+
+    @property
+    def _n_above(self) -> int:
+        """How many of them may stand above the background."""
+        return int(self.bandwidth * len(self._counted))
+
+    def _narrowed(self, power: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the likeliest spectra (K, D) of samples with this power that are as narrow as they have to be.
+
+        With P the power and c ≤ S the background, S = P instead of S = c at a frequency gains m/2 (P/c − 1 − log P/c)
+        nats a sample, more the further P is above c. So the strongest frequencies are kept, and c is the others' mean.
+        """
+        if self._n_above == len(self._counted):
+            return power
+        counted = power[:, self._counted]
+        others = self._counted[np.argsort(-counted, axis=1, kind="stable")[:, self._n_above :]]
+        background = np.take_along_axis(power, others, axis=1).mean(axis=1, keepdims=True)
+        narrowed = power.copy()
+        np.put_along_axis(narrowed, others, background, axis=1)
+        return narrowed
 
     def fresh_start(self, n_components: int) -> SpectralStart:
         """Return a start with nothing given."""
@@ -324,10 +361,10 @@ class Spectral(Scalable):
         return np.concatenate([log_shares(parameters.weights), np.log(parameters.spectra).ravel()])
 
     def at_coordinates(self, coordinates: NDArray[np.float64], like: Spectra, frame: SpectralFrame) -> Spectra:
-        """Return the weights and spectra, these above the floor."""
+        """Return the weights and spectra, these narrowed and above the floor."""
         K, D = like.spectra.shape
         with np.errstate(over="ignore"):
-            spectra = np.maximum(np.exp(coordinates[K:]).reshape(K, D), frame.floor)
+            spectra = np.maximum(self._narrowed(np.exp(coordinates[K:]).reshape(K, D)), frame.floor)
         return Spectra(shares_of(coordinates[:K]), spectra)
 
     def information(self, parameters: Spectra, frame: SpectralFrame) -> NDArray[np.float64]:
@@ -363,8 +400,9 @@ class Spectral(Scalable):
         return self.basis.draw(arrays["spectra"][component], n, rng)
 
     def parameters_per_component(self, arrays: Arrays) -> int:
-        """Return D."""
-        return len(self.basis.multiplicities)
+        """Return D, the background being one."""
+        n_flat = len(self._counted) - self._n_above
+        return len(self.basis.multiplicities) - n_flat + min(n_flat, 1)
 
     def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return ½ Σ_ω m(ω) [S_k/S_j − log S_k/S_j − 1], (K, K)."""
