@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from convgmm import Monitor
 from convgmm.algorithms import Stepwise
+from convgmm.families import CollapseError
 from convgmm.problem import Problem, shuffled
 from convgmm.source import InMemory
 from registry import MIXTURES, arrays, assert_same
@@ -163,6 +164,40 @@ def test_coordinates_lead_back(mixture):
     back = family.at_coordinates(family.coordinates(parameters, frame), parameters, frame)
     for name, array in family.to_arrays(back, frame, 1).items():
         np.testing.assert_allclose(array, model.arrays[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_what_a_coordinate_means(mixture):
+    """The mean log-likelihood of samples whose components are known falls by half the information of a step."""
+    X = mixture.samples(20000)
+    estimator = mixture.make(n_components=1, max_iter=200, tol=1e-9).fit(X)
+    family, frame = estimator.model_.family, estimator.model_.frame
+    parameters = family.from_arrays(estimator.model_.arrays, frame, 1)
+    information = family.information(parameters, frame)
+    at = family.coordinates(parameters, frame)
+    assert information.shape == at.shape
+    assert (information >= 0).all()
+    data = family.represent(family.read(InMemory(X.reshape(len(X), -1)).block, 1), frame, 1)
+
+    def bound(coordinates):
+        prepared = family.prepare(family.at_coordinates(coordinates, parameters, frame), frame, data.values.dtype, 1)
+        return family.expect(prepared, data, 1).log_likelihood / len(X)
+
+    rng = np.random.default_rng(0)
+    lost, told = [], []
+    for _ in range(20):
+        step = 0.01 * rng.standard_normal(len(at)) / np.sqrt(np.maximum(information, 1e-12))
+        step[information < 1e-6] = 0
+        lost.append(2 * bound(at) - bound(at + step) - bound(at - step))
+        told.append(float(information @ step**2))
+    assert 0.2 < np.mean(lost) / np.mean(told) < 2
+
+
+def test_coordinates_out_of_reach_are_refused(mixture):
+    model = mixture.make(max_iter=3).fit(mixture.samples()).model_
+    family, frame = model.family, model.frame
+    parameters = family.from_arrays(model.arrays, frame, 1)
+    with pytest.raises(CollapseError):
+        family.at_coordinates(family.coordinates(parameters, frame) + 1e5, parameters, frame)
 
 
 @pytest.mark.parametrize("algorithm", ["hard", "stochastic"])

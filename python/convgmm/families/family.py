@@ -233,7 +233,13 @@ class Family(ABC):
         raise ValueError(f'accelerate="squarem" is not known for {type(self).__name__}; pass accelerate=None.')
 
     def at_coordinates(self, coordinates: NDArray[np.float64], like: Any, frame: Any) -> Any:
-        """Return the parameters of which `coordinates` gives this vector; those in `like` have the same sizes."""
+        """Return the parameters of which `coordinates` gives this vector; those in `like` have the same sizes.
+
+        Raises
+        ------
+        CollapseError
+            If they are beyond the number format.
+        """
         raise ValueError(f'accelerate="squarem" is not known for {type(self).__name__}; pass accelerate=None.')
 
     def information(self, parameters: Any, frame: Any) -> NDArray[np.float64]:

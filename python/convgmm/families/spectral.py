@@ -21,6 +21,7 @@ from .family import (
     SOFT,
     Arrays,
     Assign,
+    CollapseError,
     CoreScales,
     Data,
     Floats,
@@ -361,10 +362,19 @@ class Spectral(Scalable):
         return np.concatenate([log_shares(parameters.weights), np.log(parameters.spectra).ravel()])
 
     def at_coordinates(self, coordinates: NDArray[np.float64], like: Spectra, frame: SpectralFrame) -> Spectra:
-        """Return the weights and spectra, these narrowed and above the floor."""
+        """Return the weights and spectra, these narrowed and above the floor.
+
+        Raises
+        ------
+        CollapseError
+            If a spectrum is beyond the number format.
+        """
         K, D = like.spectra.shape
         with np.errstate(over="ignore"):
-            spectra = np.maximum(self._narrowed(np.exp(coordinates[K:]).reshape(K, D)), frame.floor)
+            spectra = np.exp(coordinates[K:]).reshape(K, D)
+        if not np.isfinite(spectra).all():
+            raise CollapseError("a spectrum is beyond the number format.")
+        spectra = np.maximum(self._narrowed(spectra), frame.floor)
         return Spectra(shares_of(coordinates[:K]), spectra)
 
     def information(self, parameters: Spectra, frame: SpectralFrame) -> NDArray[np.float64]:

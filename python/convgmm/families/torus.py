@@ -290,8 +290,13 @@ class Torus(Scalable):
         return self._at(found.weights, found.spectra, frame, like.n_threads)
 
     def information(self, parameters: TorusSpectra, frame: TorusFrame) -> NDArray[np.float64]:
-        """Return that of whole fields: a window has less of it, but of all frequencies alike."""
-        return self.fields.information(Spectra(parameters.weights, parameters.spectra), SpectralFrame(frame.floor))
+        """Return π of log π, and ½ π m q² of log λ, where the window is the share q of the torus.
+
+        So it is of a white field; of others about.
+        """
+        whole = self.fields.information(Spectra(parameters.weights, parameters.spectra), SpectralFrame(frame.floor))
+        K = len(parameters.weights)
+        return np.concatenate([whole[:K], whole[K:] * (prod(self.shape) / prod(self.basis.shape)) ** 2])
 
     # ---- questions to a model ----------------------------------------------------------------------------------------
 
