@@ -74,7 +74,14 @@ CASES = {
     "circulant, 9 scales": Case(_with(ConvGMM, scales=9)),
     "DCT, 9 scales": Case(_with(ConvGMM, basis="dct", scales=9)),
     "torus 12, 9 scales": Case(_with(TorusGMM, torus_shape=(12, 12), scales=9)),
+    "torus 16, 9 scales": Case(_with(TorusGMM, torus_shape=(16, 16), scales=9)),
     "full, 9 scales": Case(_with(FullGMM, means="zero", reg_covar=_REG_COVAR, scales=9), flat=True),
+    "DCT, 15 scales": Case(_with(ConvGMM, basis="dct", scales=15), (24,)),
+    "full, 15 scales": Case(_with(FullGMM, means="zero", reg_covar=_REG_COVAR, scales=15), (24,), flat=True),
+    "circulant, t": Case(_with(ConvGMM, tails="t")),
+    "DCT, t": Case(_with(ConvGMM, basis="dct", tails="t")),
+    "torus 12, t": Case(_with(TorusGMM, torus_shape=(12, 12), tails="t")),
+    "full, t": Case(_with(FullGMM, means="zero", reg_covar=_REG_COVAR, tails="t"), flat=True),
     "scikit-learn, full": Case(_with(GaussianMixture, reg_covar=_REG_COVAR), (24,), flat=True),
     "studenttmixture": Case(_student, (24,), flat=True),
 }
@@ -162,6 +169,7 @@ def main() -> None:
                 print(f"{kind} is left out: {missing}", file=sys.stderr)
                 continue
             np.save(folder / f"{name}.npy", scores)
+            report = json.loads(store.read_text()) if store.exists() else report  # another process may have added to it
             report["models"][name] = figures
             store.write_text(json.dumps(report | {"machine": hardware()}, indent=1))
             print(name, figures, file=sys.stderr, flush=True)

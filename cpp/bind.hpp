@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <variant>
 #include <vector>
 
 #include "parallel.hpp"
@@ -91,8 +92,9 @@ const double* checked_constants(const Array<double>& constants, std::size_t n_co
 Assignment checked_assignment(const std::string& assignment, std::uint64_t seed, std::uint64_t iteration,
                               std::uint64_t first_number);
 
-// The squared scales (J,) and log-weights (K, J) of components of several scales.
-using OptionalScales = std::optional<std::tuple<Array<double>, Array<double>>>;
+// The squared scales (J,) and log-weights (K, J) of components of several scales; or the degrees of freedom (K,) of
+// Student's t.
+using OptionalScales = std::optional<std::variant<Array<double>, std::tuple<Array<double>, Array<double>>>>;
 Scales checked_scales(const OptionalScales& scales, std::size_t n_components, double dimension);
 
 void bind_axes(py::module_& module);

@@ -67,20 +67,28 @@ Assignment checked_assignment(const std::string& assignment, std::uint64_t seed,
 
 Scales checked_scales(const OptionalScales& scales, std::size_t n_components, double dimension) {
   if (!scales) return {};
-  const auto& [squared, log_weights] = *scales;
+  const auto all = [](const Array<double>& values) {
+    return std::all_of(values.data(), values.data() + values.size(),
+                       [](double v) { return std::isfinite(v) && v > 0; });
+  };
+  if (const auto* degrees = std::get_if<Array<double>>(&*scales)) {
+    require(degrees->ndim() == 1 && extent(*degrees, 0) == n_components, "scales: expected degrees of freedom (K,)");
+    require(all(*degrees), "scales: expected finite positive degrees of freedom");
+    return {0, nullptr, nullptr, degrees->data(), dimension};
+  }
+  const auto& [squared, log_weights] = std::get<1>(*scales);
   require(squared.ndim() == 1 && extent(squared, 0) > 0, "scales: expected squares (J,) with J > 0");
   const std::size_t J = extent(squared, 0);
   require(log_weights.ndim() == 2 && extent(log_weights, 0) == n_components && extent(log_weights, 1) == J,
           "scales: expected log-weights (K, J)");
-  require(std::all_of(squared.data(), squared.data() + J, [](double q) { return std::isfinite(q) && q > 0; }),
-          "scales: expected finite positive squares");
+  require(all(squared), "scales: expected finite positive squares");
   for (std::size_t k = 0; k < n_components; ++k) {
     const double* row = log_weights.data() + k * J;
     require(std::all_of(row, row + J, [](double w) { return w <= 0; }) &&
                 std::any_of(row, row + J, [](double w) { return std::isfinite(w); }),
             "scales: expected log-weights that are not positive, and not all -inf");
   }
-  return {J, squared.data(), log_weights.data(), dimension};
+  return {J, squared.data(), log_weights.data(), nullptr, dimension};
 }
 
 void bind_calls(py::module_& module) {

@@ -95,13 +95,13 @@ py::tuple expect(const Array<T>& samples, const Array<double>& means, const Arra
   full::Walk walk;
   Sums sums(mixture.n_components, mixture.n_features);
   full::Statistics statistics = sums.statistics();
-  const std::size_t J = mixture.scales.count;
-  Array<double> shares = zeros<double>(py::make_tuple(mixture.n_components, J));
+  const std::size_t n_sums = mixture.scales.n_sums();
+  Array<double> shares = zeros<double>(py::make_tuple(mixture.n_components, n_sums));
   statistics.shares = shares.mutable_data();
   without_gil([&] { full::expect(data, n, weight, mixture, how, stages, n_threads, winner, walk, statistics); });
   const py::tuple told =
       py::make_tuple(sums.responsibility, sums.first, sums.second, statistics.log_likelihood, walk.rows, walk.pairs);
-  if (J == 0) return told;
+  if (!scales) return told;
   return told + py::make_tuple(shares);
 }
 

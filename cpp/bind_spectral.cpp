@@ -53,7 +53,7 @@ py::tuple expect(const Array<T>& coefficients, const Array<double>& multipliciti
   const Array<double> power({mixture.n_components, mixture.n_coefficients}, statistics.power.data());
   if (!scales) return py::make_tuple(responsibility, power, statistics.log_likelihood);
   return py::make_tuple(responsibility, power, statistics.log_likelihood,
-                        Array<double>({mixture.n_components, mixture.scales.count}, statistics.shares.data()));
+                        Array<double>({mixture.n_components, mixture.scales.n_sums()}, statistics.shares.data()));
 }
 
 template <class T>

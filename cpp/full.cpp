@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
-#include <optional>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "full_moments.hpp"
@@ -75,7 +74,7 @@ void expect(const T* samples, std::size_t n, const double* sample_weight, const 
         count, chunk, n_threads,
         [&] {
           return Local{Walker<T>(prepared, stages), SampleGroup<T>(K), Kept<T>(K, chunk), MomentSums<T>(D),
-                       OwnStatistics(one_pass ? K : 0, D, K * mixture.scales.count)};
+                       OwnStatistics(one_pass ? K : 0, D, K * mixture.scales.n_sums())};
         },
         [&](Local& local, std::size_t begin, std::size_t end) {
           local.begin = begin;
@@ -109,9 +108,9 @@ void expect(const T* samples, std::size_t n, const double* sample_weight, const 
       });
   }
   // The weights of moments are not responsibilities then.
-  const std::size_t J = mixture.scales.count;
-  for (std::size_t k = 0; J > 0 && k < K; ++k)
-    statistics.responsibility[k] = std::accumulate(statistics.shares + k * J, statistics.shares + (k + 1) * J, 0.0);
+  const std::size_t n_sums = mixture.scales.n_sums();
+  for (std::size_t k = 0; mixture.scales && k < K; ++k)
+    statistics.responsibility[k] = mixture.scales.responsibility(statistics.shares + k * n_sums);
   symmetrize(statistics, K, D, n_threads);
 }
 
@@ -130,23 +129,21 @@ void moments(const T* samples, std::size_t n_features, const std::int64_t* offse
 template <class T>
 void log_density(const T* samples, std::size_t n, const Mixture<T>& mixture, int n_threads, T* out) {
   const std::size_t K = mixture.n_components;
-  const std::optional<ScaleTable<double>> scales =
-      mixture.scales ? std::optional<ScaleTable<double>>(std::in_place, mixture.scales, K, mixture.constants, 0, -0.5)
-                     : std::nullopt;
+  const Profile<double> profile = profile_of<double>(mixture.scales, K, mixture.constants, 0, -0.5);
   for_walks(samples, n, PreparedMixture<T>(mixture), {mixture.n_features}, n_threads,
             [&](const Walker<T>& walker, std::size_t begin, std::size_t end) {
-              for (std::size_t i = 0; i < end - begin; ++i)
-                for (std::size_t k = 0; k < K; ++k)
-                  if (!scales) out[(begin + i) * K + k] = walker.log_density(i, k);
               constexpr std::size_t kSize = simd::kLanes<double>;
-              for (std::size_t i = 0; scales && i < end - begin; i += kSize)
-                for (std::size_t k = 0; k < K; ++k) {
-                  simd::Vec<double> norm{};
-                  const std::size_t count = std::min(kSize, end - begin - i);
-                  for (std::size_t r = 0; r < count; ++r) norm[r] = static_cast<double>(walker.norm(i + r, k));
-                  const simd::Vec<double> joint = scales->joint(k, norm);
-                  for (std::size_t r = 0; r < count; ++r) out[(begin + i + r) * K + k] = static_cast<T>(joint[r]);
-                }
+              const auto write = [&](const auto& of_norm) {
+                for (std::size_t i = 0; i < end - begin; i += kSize)
+                  for (std::size_t k = 0; k < K; ++k) {
+                    const std::size_t count = std::min(kSize, end - begin - i);
+                    simd::Vec<double> norm{};
+                    for (std::size_t r = 0; r < count; ++r) norm[r] = static_cast<double>(walker.norm(i + r, k));
+                    const simd::Vec<double> joint = of_norm.joint(k, norm);
+                    for (std::size_t r = 0; r < count; ++r) out[(begin + i + r) * K + k] = static_cast<T>(joint[r]);
+                  }
+              };
+              std::visit(write, profile);
             });
 }
 

@@ -49,7 +49,7 @@ struct Statistics {
   double* first;              // (K, D)    Σ_n w_n γ_nk (x_n − μ_k)
   double* second;             // (K, D, D) Σ_n w_n γ_nk (x_n − μ_k)(x_n − μ_k)ᵀ
   double log_likelihood = 0;  // Σ_n w_n log p(x_n)
-  // With scales (K, J) Σ_n w_n γ_nkj, and moments have the weights Σ_j γ_nkj / q_j in the place of γ_nk.
+  // With scales (K, n_sums) the sums that these have, and moments have the weights γ_nk u_nk in the place of γ_nk.
   double* shares = nullptr;
 };
 

@@ -72,7 +72,7 @@ class OwnStatistics {
  private:
   std::size_t K_, D_;
   std::vector<double> memory_;
-  std::vector<double> shares_;  // (K, J)
+  std::vector<double> shares_;  // (K, n_sums)
 
  public:
   Statistics sums;

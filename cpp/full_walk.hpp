@@ -8,8 +8,8 @@
 #include <iterator>
 #include <limits>
 #include <memory>
-#include <optional>
 #include <stdexcept>
+#include <variant>
 #include <vector>
 
 #include "aligned.hpp"
@@ -37,30 +37,20 @@ template <class T>
 struct PreparedMixture {
   const Mixture<T>& mixture;
   std::size_t whitener_size;
-  double offset;             // the largest constant
-  std::vector<T> means;      // (K, D)
-  std::vector<T> constants;  // (K,) less the offset
-  std::optional<ScaleTable<T>> scales;
-  const Tails* tails;  // null: rows to come are taken to add nothing
+  double offset;         // the largest constant
+  std::vector<T> means;  // (K, D)
+  Profile<T> profile;    // log π_k + log p(x|k) less the offset, of squared norms ‖z‖²
+  const Tails* tails;    // null: rows to come are taken to add nothing
 
   explicit PreparedMixture(const Mixture<T>& mixture_, const Tails* tails_ = nullptr)
       : mixture(mixture_),
         whitener_size(packed_size(mixture_.n_features)),
         offset(*std::max_element(mixture_.constants, mixture_.constants + mixture_.n_components)),
         means(mixture_.n_components * mixture_.n_features),
-        constants(mixture_.n_components),
+        profile(profile_of<T>(mixture_.scales, mixture_.n_components, mixture_.constants, offset, -0.5)),
         tails(tails_) {
     std::transform(mixture.means, mixture.means + means.size(), means.begin(),
                    [](double mean) { return static_cast<T>(mean); });
-    std::transform(mixture.constants, mixture.constants + constants.size(), constants.begin(),
-                   [&](double constant) { return static_cast<T>(constant - offset); });
-    if (mixture.scales) scales.emplace(mixture.scales, mixture.n_components, mixture.constants, offset, -0.5);
-  }
-
-  // log π_k + log p(x|k) less the offset for a squared norm ‖z‖²; with scales a bound of it, that is met up to log J.
-  T joint(std::size_t k, T norm) const { return scales ? scales->bound(k, norm) : constants[k] - T{0.5} * norm; }
-  simd::Vec<T> joint(std::size_t k, simd::Vec<T> norm) const {
-    return scales ? scales->bound(k, norm) : constants[k] - T{0.5} * norm;
   }
 
   const T* whitener(std::size_t k) const { return mixture.whiteners + k * whitener_size; }
@@ -76,7 +66,7 @@ class Walker {
         stages_(stages),
         D_(prepared.mixture.n_features),
         K_(prepared.mixture.n_components),
-        tau_(tau + (prepared.scales ? prepared.scales->cut() - kUnseen<T> : T{0})),
+        tau_(tau + std::visit([](const auto& profile) { return profile.slack(); }, prepared.profile)),
         zero_(D_),
         alive_(K_),
         columns_(simd::round_up(stages[0], kLanes) * kTransposed),
@@ -111,58 +101,40 @@ class Walker {
     }
     evaluate_everyone(stages_[0]);
     pairs[0] += K_ * count;
-    if (stages_.size() > 1) {
-      start_with(winners);
-      for (std::size_t s = 1; s < stages_.size(); ++s) {
-        const bool last = s + 1 == stages_.size();
-        for (std::size_t k = 0; k < K_; ++k) {
-          s == 1 ? keep_hopeful(k) : drop_hopeless(k, s - 1);
-          advance(k, alive_[k], stages_[s - 1], stages_[s]);
-          pairs[s] += alive_[k].size();
-          if (last)
-            for (const std::uint32_t i : alive_[k]) best_[i] = std::max(best_[i], joint(i, k));
-        }
-        if (!last) promote(s, winners);
-      }
-    }
-    find_largest();
-    std::copy(winner_.begin(), winner_.end(), winners);
-    if (!prepared_.scales) return;
+    std::visit([&](const auto& profile) { walk(profile, winners); }, prepared_.profile);
+    std::copy_n(winner_.begin(), count, winners);
+    if (!prepared_.mixture.scales) return;
     if (most_ < count) {
       most_ = count;
-      scaled_ = std::make_unique<ScaledBlock<T>>(*prepared_.scales, count, threshold<T>(K_));
+      scaled_ = std::make_unique<ScaledBlock<T>>(prepared_.profile, count, threshold<T>(K_));
     }
     scaled_->mix(partial_.data(), stride_, count);
-  }
-
-  // log π_k + log p(x|k) of a sample less the offset, after the walk; −inf where dropped. With scales its bound.
-  T joint(std::size_t sample, std::size_t component) const {
-    return prepared_.joint(component, partial_[component * stride_ + sample]);
-  }
-
-  // log π_k + log p(x|k) of a sample, after a walk that drops nothing; without scales.
-  T log_density(std::size_t sample, std::size_t component) const {
-    return static_cast<T>(prepared_.mixture.constants[component] -
-                          0.5 * static_cast<double>(partial_[component * stride_ + sample]));
   }
 
   // Hands the samples `begin`, … to a group, up to its size, and has it exponentiated. Returns how many it holds.
   std::size_t fill(std::size_t begin, SampleGroup<T>& group) const {
     group.set_offset(prepared_.offset);
+    const auto* gaussian = std::get_if<GaussianProfile<T>>(&prepared_.profile);
     for (std::size_t k = 0; k < K_; ++k)
-      group.set(k, scaled_ ? simd::load(scaled_->joint(k) + begin)
-                           : prepared_.constants[k] - T{0.5} * simd::load(partial_.data() + k * stride_ + begin));
+      group.set(k, gaussian ? gaussian->joint(k, simd::load(partial_.data() + k * stride_ + begin))
+                            : simd::load(scaled_->joint(k) + begin));
     const std::size_t n = std::min(SampleGroup<T>::kSize, count_ - begin);
     group.exponentiate(n);
     return n;
   }
 
-  // With scales: turns the responsibilities that components keep into the weights of their moments, and adds those of
-  // each scale to `shares` (K, J).
-  void weigh(Kept<T>& kept, double* shares) {
+  // With scales: turns the responsibilities that components keep into the weights of their moments, and adds to the
+  // sums of the scales (K, n_sums).
+  void weigh(Kept<T>& kept, double* sums) {
     for (std::size_t k = 0; k < K_; ++k)
       scaled_->weigh(k, partial_.data() + k * stride_, kept.samples(k), kept.count(k), kept.responsibilities(k));
-    scaled_->flush(shares);
+    scaled_->flush(sums);
+  }
+
+  // log π_k + log p(x|k) of a sample less the offset, or a bound of it; −∞ where the component was dropped.
+  T joint(std::size_t sample, std::size_t component) const {
+    const simd::Vec<T> norms = simd::Vec<T>{} + norm(sample, component);
+    return std::visit([&](const auto& profile) { return profile.bound(component, norms)[0]; }, prepared_.profile);
   }
 
   // Throws NoDensity for a sample, the first of which has this number, that no component gives a density.
@@ -192,18 +164,15 @@ class Walker {
     }
   }
 
-  // What ‖z‖² will be at least, from that of the rows up to stage s.
-  simd::Vec<T> least_norm(std::size_t k, std::size_t s, simd::Vec<T> norm, std::size_t sample) const {
-    if (tails_.empty()) return norm;
-    const StageTails& tails = tails_[s];
-    simd::Vec<T> rest = simd::load(tails.norms.data() + sample) - tails.shift[k] - tails.cross[k] * simd::root<T>(norm);
-    rest = simd::maximum<T>(rest, simd::Vec<T>{});
-    return norm + rest * rest * tails.inverse[k];
+  // What ‖z‖² will be at least, from that of the rows up to stage s, of consecutive samples, or of any with these
+  // ‖x_b‖.
+  simd::Vec<T> least_norm(std::size_t k, std::size_t s, simd::Vec<T> norm, std::size_t first) const {
+    return tails_.empty() ? norm : least_norm(k, s, norm, simd::load(tails_[s].norms.data() + first));
   }
-  T least_norm(std::size_t k, std::size_t s, T norm, std::size_t sample) const {
-    if (tails_.empty()) return norm;
+  simd::Vec<T> least_norm(std::size_t k, std::size_t s, simd::Vec<T> norm, simd::Vec<T> of_samples) const {
     const StageTails& tails = tails_[s];
-    const T rest = std::max(tails.norms[sample] - tails.shift[k] - tails.cross[k] * std::sqrt(norm), T{0});
+    simd::Vec<T> rest = of_samples - tails.shift[k] - tails.cross[k] * simd::root<T>(norm);
+    rest = simd::maximum<T>(rest, simd::Vec<T>{});
     return norm + rest * rest * tails.inverse[k];
   }
 
@@ -262,47 +231,87 @@ class Walker {
     return std::min(kTileVectors, (count - first + kLanes - 1) / kLanes);
   }
 
-  // Each sample's component with the largest bound, and that bound.
-  void find_largest() {
-    best_.assign(count_, -std::numeric_limits<T>::infinity());
-    winner_.assign(count_, 0);
-    for (std::size_t k = 0; k < K_; ++k)
-      for (std::size_t i = 0; i < count_; ++i) {
-        const T value = joint(i, k);
-        winner_[i] = value > best_[i] ? static_cast<std::int32_t>(k) : winner_[i];
-        best_[i] = std::max(best_[i], value);
+  // From the first stage on: drops, of every sample, the components that cannot matter to it.
+  template <class P>
+  void walk(const P& profile, const std::int32_t* winners) {
+    if (stages_.size() > 1) {
+      start_with(profile, winners);
+      for (std::size_t s = 1; s < stages_.size(); ++s) {
+        const bool last = s + 1 == stages_.size();
+        for (std::size_t k = 0; k < K_; ++k) {
+          s == 1 ? keep_hopeful(profile, k) : drop_hopeless(profile, k, s - 1);
+          advance(k, alive_[k], stages_[s - 1], stages_[s]);
+          pairs[s] += alive_[k].size();
+          if (last) raise_best(profile, k, alive_[k]);
+        }
+        if (!last) promote(profile, s, winners);
       }
+    }
+    find_largest(profile, T{1});
   }
 
-  // What log π_k + log p(x|k) will be if the rows to come are like those so far. Unlike the bound it does not favour
-  // components whose densities are high and narrow.
-  T estimate(std::size_t sample, std::size_t component, T growth) const {
-    return prepared_.scales ? prepared_.joint(component, growth * partial_[component * stride_ + sample])
-                            : prepared_.constants[component] - T{0.5} * growth * partial_[component * stride_ + sample];
+  // Each sample's component with the largest bound of `growth` times its squared norm, and that bound. With a growth
+  // above 1 it is what log π_k + log p(x|k) will be if the rows to come are like those so far: unlike the bound itself
+  // that does not favour components whose densities are high and narrow.
+  template <class P>
+  void find_largest(const P& profile, T growth) {
+    using namespace simd;
+    using Integer = typename IntegerOf<T>::type;
+    best_.resize(stride_);
+    winner_.resize(stride_);
+    for (std::size_t i = 0; i < stride_; i += kLanes) {
+      Vec<T> best = Vec<T>{} - std::numeric_limits<T>::infinity();
+      IntVec<T> winner{};
+      for (std::size_t k = 0; k < K_; ++k) {
+        const Vec<T> value = profile.bound(k, growth * load(partial_.data() + k * stride_ + i));
+        winner = value > best ? IntVec<T>{} + static_cast<Integer>(k) : winner;
+        best = maximum<T>(value, best);
+      }
+      store(best_.data() + i, best);
+      for (std::size_t lane = 0; lane < kLanes; ++lane) winner_[i + lane] = static_cast<std::int32_t>(winner[lane]);
+    }
   }
+
+  // Calls use(sample, bound) for the samples in `list`, with bounds of norm(squared norms, samples, how many).
+  template <class P, class Norm, class Use>
+  void for_bounds(const P& profile, std::size_t k, const std::vector<std::uint32_t>& list, Norm norm, Use use) const {
+    for (std::size_t first = 0; first < list.size(); first += kLanes) {
+      const std::size_t n = std::min(kLanes, list.size() - first);
+      const std::uint32_t* samples = list.data() + first;
+      const simd::Vec<T> known = simd::gather(partial_.data() + k * stride_, samples, n);
+      const simd::Vec<T> bound = profile.bound(k, norm(known, samples, n));
+      for (std::size_t lane = 0; lane < n; ++lane) use(list[first + lane], bound[lane]);
+    }
+  }
+
+  // The largest joint value known of the samples in `list`, whose squared norms are those of all rows.
+  template <class P>
+  void raise_best(const P& profile, std::size_t k, const std::vector<std::uint32_t>& list) {
+    const auto whole = [](simd::Vec<T> norm, const std::uint32_t*, std::size_t) { return norm; };
+    for_bounds(profile, k, list, whole, [&](std::uint32_t i, T joint) { best_[i] = std::max(best_[i], joint); });
+  }
+
+  // How many times larger than now a squared norm will be if the rows to come are like those of the stages up to s.
+  T growth_after(std::size_t s) const { return static_cast<T>(D_) / static_cast<T>(stages_[s]); }
 
   // Evaluates one component of each sample in full: the given winner or, where it is not known, the most promising.
   // All others are alive then.
-  void start_with(const std::int32_t* winners) {
-    const T growth = static_cast<T>(D_) / static_cast<T>(stages_[0]);
-    std::vector<T> top(count_, -std::numeric_limits<T>::infinity());
-    winner_.assign(winners, winners + count_);
-    for (std::size_t k = 0; k < K_; ++k)
-      for (std::size_t i = 0; i < count_; ++i) {
-        const T value = estimate(i, k, growth);
-        const bool better = winners[i] < 0 && value > top[i];  // no branch, which would seldom be foreseen
-        top[i] = better ? value : top[i];
-        winner_[i] = better ? static_cast<std::int32_t>(k) : winner_[i];
-      }
+  template <class P>
+  void start_with(const P& profile, const std::int32_t* winners) {
+    const bool unknown = std::any_of(winners, winners + count_, [](std::int32_t winner) { return winner < 0; });
+    if (unknown) find_largest(profile, growth_after(0));
+    winner_.resize(stride_);
+    for (std::size_t i = 0; i < count_; ++i) winner_[i] = winners[i] >= 0 ? winners[i] : winner_[i];
     best_.assign(stride_, -std::numeric_limits<T>::infinity());
     for (auto& list : alive_) list.clear();
     for (std::size_t i = 0; i < count_; ++i)
-      if (winner_[i] >= 0) alive_[static_cast<std::size_t>(winner_[i])].push_back(static_cast<std::uint32_t>(i));
-    for (std::size_t k = 0; k < K_; ++k) finish(k, alive_[k], 0);
+      alive_[static_cast<std::size_t>(winner_[i])].push_back(static_cast<std::uint32_t>(i));
+    for (std::size_t k = 0; k < K_; ++k) finish(profile, k, alive_[k], 0);
   }
 
   // After the first stage: the samples, of all, that a component may matter to, but for those that it is done with.
-  void keep_hopeful(std::size_t k) {
+  template <class P>
+  void keep_hopeful(const P& profile, std::size_t k) {
     using namespace simd;
     const auto infinity = std::numeric_limits<T>::infinity();
     T* partial = partial_.data() + k * stride_;
@@ -311,7 +320,7 @@ class Walker {
     std::size_t n = 0;
     for (std::size_t i = 0; i < count_; i += kLanes) {
       const Vec<T> norm = load(partial + i);
-      const IntVec<T> hopeful = prepared_.joint(k, least_norm(k, 0, norm, i)) >= load(best_.data() + i) - tau_;
+      const IntVec<T> hopeful = profile.bound(k, least_norm(k, 0, norm, i)) >= load(best_.data() + i) - tau_;
       const std::uint32_t mask = mask_of<T>(hopeful) & first_lanes<T>(count_ - i);
       store(partial + i, hopeful ? norm : Vec<T>{} + infinity);
       n += append<T>(norm, mask, static_cast<std::uint32_t>(i), norms_.data() + n, hopeful_.data() + n);
@@ -324,43 +333,49 @@ class Walker {
 
   // After stage s, for samples whose winner was not known: where a component promises more than the best one so far,
   // evaluates the most promising one in full.
-  void promote(std::size_t s, const std::int32_t* winners) {
-    const T growth = static_cast<T>(D_) / static_cast<T>(stages_[s]);
+  template <class P>
+  void promote(const P& profile, std::size_t s, const std::int32_t* winners) {
     std::vector<T> top = best_;
-    winner_.assign(count_, -1);
+    winner_.assign(stride_, -1);
+    std::vector<std::uint32_t> promoted;
+    const T growth = growth_after(s);
+    const auto grown = [growth](simd::Vec<T> norm, const std::uint32_t*, std::size_t) { return growth * norm; };
     for (std::size_t k = 0; k < K_; ++k)
-      for (const std::uint32_t i : alive_[k]) {
-        const T value = estimate(i, k, growth);
-        if (winners[i] >= 0 || !(value > top[i])) continue;
+      for_bounds(profile, k, alive_[k], grown, [&](std::uint32_t i, T value) {
+        if (winners[i] >= 0 || !(value > top[i])) return;
         top[i] = value;
         winner_[i] = static_cast<std::int32_t>(k);
-      }
-    std::vector<std::uint32_t> promoted;
+      });
     for (std::size_t k = 0; k < K_; ++k) {
       promoted.clear();
       const auto chosen = [&](std::uint32_t i) { return winner_[i] == static_cast<std::int32_t>(k); };
       std::copy_if(alive_[k].begin(), alive_[k].end(), std::back_inserter(promoted), chosen);
       if (promoted.empty()) continue;
       alive_[k].erase(std::remove_if(alive_[k].begin(), alive_[k].end(), chosen), alive_[k].end());
-      finish(k, promoted, s);
+      finish(profile, k, promoted, s);
     }
   }
 
   // Evaluates what is left after stage s of one component for the samples in `list`.
-  void finish(std::size_t k, const std::vector<std::uint32_t>& list, std::size_t s) {
+  template <class P>
+  void finish(const P& profile, std::size_t k, const std::vector<std::uint32_t>& list, std::size_t s) {
     advance(k, list, stages_[s], D_);
-    for (const std::uint32_t i : list) best_[i] = std::max(best_[i], joint(i, k));
+    raise_best(profile, k, list);
     for (std::size_t later = s + 1; later < stages_.size(); ++later) pairs[later] += list.size();
   }
 
-  void drop_hopeless(std::size_t k, std::size_t s) {
+  template <class P>
+  void drop_hopeless(const P& profile, std::size_t k, std::size_t s) {
+    const auto least = [&](simd::Vec<T> norm, const std::uint32_t* samples, std::size_t count) {
+      return tails_.empty() ? norm : least_norm(k, s, norm, simd::gather(tails_[s].norms.data(), samples, count));
+    };
     std::size_t n = 0;
-    for (const std::uint32_t i : alive_[k]) {
-      if (prepared_.joint(k, least_norm(k, s, partial_[k * stride_ + i], i)) >= best_[i] - tau_)
+    for_bounds(profile, k, alive_[k], least, [&](std::uint32_t i, T bound) {
+      if (bound >= best_[i] - tau_)
         alive_[k][n++] = i;
       else
         partial_[k * stride_ + i] = std::numeric_limits<T>::infinity();
-    }
+    });
     alive_[k].resize(n);
   }
 
@@ -375,7 +390,7 @@ class Walker {
   std::size_t stride_ = 0;                // count, padded to whole vectors
   std::vector<T> partial_;                // (K, stride) squared norms so far; +inf once dropped
   std::vector<T> best_;                   // (stride,) the largest joint value known
-  std::vector<std::int32_t> winner_;      // (count,) its component
+  std::vector<std::int32_t> winner_;      // (stride,) its component
   AlignedBuffer<std::uint32_t> hopeful_;  // (stride + a vector,)
   AlignedBuffer<T> norms_;                // the same
   std::vector<T> done_;

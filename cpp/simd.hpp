@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #if defined(__SSE2__)
@@ -63,6 +64,23 @@ inline Vec<T> load(const T* source) {
 template <class T>
 inline void store(T* target, Vec<T> v) {
   std::memcpy(target, &v, sizeof v);
+}
+
+// The values at `count` places of an array, in the first lanes; in those beyond, the value at the first place.
+template <class T>
+inline Vec<T> gather(const T* source, const std::uint32_t* places, std::size_t count) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  if (count >= kLanes<T>) {
+    if constexpr (sizeof(T) == 4)
+      return reinterpret_cast<Vec<T>>(_mm512_i32gather_ps(_mm512_loadu_si512(places), source, sizeof(T)));
+    else
+      return reinterpret_cast<Vec<T>>(
+          _mm512_i32gather_pd(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(places)), source, sizeof(T)));
+  }
+#endif
+  Vec<T> v{};
+  for (std::size_t i = 0; i < kLanes<T>; ++i) v[i] = source[places[i < count ? i : 0]];
+  return v;
 }
 
 template <class T>
@@ -253,6 +271,14 @@ inline Vec<T> log_positive(Vec<T> x) {
 #pragma GCC unroll 16
   for (int i = C::log_terms; i >= 0; --i) series = series * z2 + T{2} / static_cast<T>(2 * i + 1);
   return e * C::ln2_high + (e * C::ln2_low + z * series);
+}
+
+// ln (1 + y) for y >= 0, of which no digit is lost when y is small: of what 1 + y rounds away the derivative is added.
+template <class T>
+inline Vec<T> log1p_nonnegative(Vec<T> y) {
+  const Vec<T> x = T{1} + y;
+  const Vec<T> logarithm = log_positive<T>(x) + (y - (x - T{1})) / x;
+  return y <= std::numeric_limits<T>::max() ? logarithm : y;
 }
 
 }  // namespace convgmm::simd

@@ -5,8 +5,8 @@
 #include <functional>
 #include <limits>
 #include <memory>
-#include <optional>
 #include <utility>
+#include <variant>
 
 #include "aligned.hpp"
 #include "packed_matrix.hpp"
@@ -148,16 +148,16 @@ class PowerSums {
 // joint values relative to the offset.
 template <class Sum>
 struct ScaledScratch {
-  ScaleTable<Sum> table;
+  Profile<Sum> profile;
   AlignedBuffer<Sum> distances;  // (width, kBlock)
   ScaledBlock<Sum> block;
 
   template <class T>
   ScaledScratch(const Packed<T>& mixture, double offset)
-      : table(mixture.scales, mixture.n_components, mixture.constants, offset, 1),
+      : profile(profile_of<Sum>(mixture.scales, mixture.n_components, mixture.constants, offset, 1)),
         distances(mixture.width() * kBlock),
-        block(table, kBlock, kUnseen<T> + static_cast<Sum>(std::log(static_cast<double>(mixture.n_components)))) {}
-  ScaledScratch(const ScaledScratch&) = delete;  // the block refers to the table
+        block(profile, kBlock, kUnseen<T> + static_cast<Sum>(std::log(static_cast<double>(mixture.n_components)))) {}
+  ScaledScratch(const ScaledScratch&) = delete;  // the block refers to the profile
 
   const Sum* strip(std::size_t component) const { return distances.data() + component * kBlock; }
 
@@ -328,7 +328,7 @@ Statistics expect(const T* coefficients, std::size_t n, const double* sample_wei
     Statistics statistics;
   };
   checked_product({K, D, sizeof(double)});
-  const std::size_t J = mixture.scales.count;
+  const std::size_t J = mixture.scales.n_sums();
   Statistics total(K, D, J);
   parallel::ordered_chunks(
       n, parallel::even_chunk(n, kBlock), n_threads,
@@ -374,9 +374,7 @@ template <class T>
 void log_density(const T* coefficients, std::size_t n, const Mixture& mixture, int n_threads, T* out) {
   const Packed<T> packed(mixture);
   const std::size_t K = mixture.n_components;
-  const std::optional<ScaleTable<double>> scales =
-      mixture.scales ? std::optional<ScaleTable<double>>(std::in_place, mixture.scales, K, mixture.constants, 0, 1)
-                     : std::nullopt;
+  const Profile<double> profile = profile_of<double>(mixture.scales, K, mixture.constants, 0, 1);
   const auto finish = [&](const auto* joint, std::size_t first, std::size_t end) {
     for (std::size_t i = 0; i < end - first; ++i)
       for (std::size_t k = 0; k < K; ++k)
@@ -385,19 +383,24 @@ void log_density(const T* coefficients, std::size_t n, const Mixture& mixture, i
   };
   const auto mix = [&](const auto* distances, std::size_t first, std::size_t end) {
     constexpr std::size_t kSize = kLanes<double>;
-    for (std::size_t i = first; i < end; i += kSize)
-      for (std::size_t k = 0; k < K; ++k) {
-        Vec<double> distance{};
-        for (std::size_t r = 0; r < std::min(kSize, end - i); ++r)
-          distance[r] = static_cast<double>(distances[(i - first + r) * packed.width() + k]);
-        const Vec<double> joint = scales->joint(k, distance);
-        for (std::size_t r = 0; r < std::min(kSize, end - i); ++r) out[(i + r) * K + k] = static_cast<T>(joint[r]);
-      }
+    std::visit(
+        [&](const auto& of_distance) {
+          for (std::size_t i = first; i < end; i += kSize)
+            for (std::size_t k = 0; k < K; ++k) {
+              const std::size_t count = std::min(kSize, end - i);
+              Vec<double> distance{};
+              for (std::size_t r = 0; r < count; ++r)
+                distance[r] = static_cast<double>(distances[(i - first + r) * packed.width() + k]);
+              const Vec<double> joint = of_distance.joint(k, distance);
+              for (std::size_t r = 0; r < count; ++r) out[(i + r) * K + k] = static_cast<T>(joint[r]);
+            }
+        },
+        profile);
   };
   for_blocks<T>(n, packed, n_threads, [&](Scratch<T>& scratch, std::size_t first, std::size_t end) {
     const auto fill = [&](auto* joint) {
       distances(coefficients + first * packed.D, end - first, packed, joint);
-      scales ? mix(joint, first, end) : finish(joint, first, end);
+      mixture.scales ? mix(joint, first, end) : finish(joint, first, end);
     };
     packed.is_wide() ? fill(scratch.exact.data()) : fill(scratch.joint.data());
   });

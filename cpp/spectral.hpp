@@ -30,12 +30,12 @@ struct Mixture {
 // What EM needs from data; its size does not depend on the number of samples.
 struct Statistics {
   std::vector<double> responsibility;  // (K,)   Σ_n w_n γ_nk
-  std::vector<double> power;           // (K, D) Σ_n w_n γ_nk P_n; with scales Σ_n w_n Σ_j γ_nkj P_n / q_j
-  std::vector<double> shares;          // (K, J) Σ_n w_n γ_nkj with scales
+  std::vector<double> power;           // (K, D) Σ_n w_n γ_nk P_n; with scales Σ_n w_n γ_nk u_nk P_n
+  std::vector<double> shares;          // (K, n_sums) with scales the sums that these have
   double log_likelihood = 0;           // Σ_n w_n log p(x_n)
 
-  Statistics(std::size_t n_components, std::size_t n_coefficients, std::size_t n_scales)
-      : responsibility(n_components), power(n_components * n_coefficients), shares(n_components * n_scales) {}
+  Statistics(std::size_t n_components, std::size_t n_coefficients, std::size_t n_sums)
+      : responsibility(n_components), power(n_components * n_coefficients), shares(n_components * n_sums) {}
   void clear();
   Statistics& operator+=(const Statistics& other);
 };

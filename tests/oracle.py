@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
-from scipy.special import logsumexp
+from scipy.optimize import brentq
+from scipy.special import digamma, gammaln, logsumexp
 
 Array = NDArray[np.float64]
 
@@ -332,3 +333,65 @@ def scaled_em(
         else:
             variances = np.maximum(u.T @ squared / N[:, None], floor)
     return ScaledCourse(np.array(bounds), weights, variances, scale_weights)
+
+
+@dataclass
+class StudentCourse:
+    lower_bounds: Array
+    weights: Array
+    means: Array  # (K, n)
+    variances: Array  # (K, n, n) covariances of Gaussians at w = 1, or (K, n) their diagonals
+    df: Array
+
+
+def student_densities(squares: Array, determinants: Array, df: Array, n: int) -> Array:
+    """Return log p(x|k), (N, K), of squared distances (N, K), log-determinants (K,) and degrees of freedom (K,)."""
+    constant = gammaln((df + n) / 2) - gammaln(df / 2) - 0.5 * (n * np.log(df * np.pi) + determinants)
+    return constant - 0.5 * (df + n) * np.log1p(squares / df)
+
+
+def student_em(
+    squared: Array | None,
+    X: Array,
+    weights: Array,
+    means: Array,
+    variances: Array,
+    df: Array,
+    *,
+    n_iter: int,
+    free_means: bool = False,
+    sample_weight: Array | None = None,
+) -> StudentCourse:
+    """Run parameter-expanded EM of Student's t, dense: diagonal with squared coefficients (N, n), else full with X."""
+    w = np.ones(len(X)) if sample_weight is None else sample_weight
+    bounds = []
+    n = X.shape[1] if squared is None else squared.shape[1]
+    for _ in range(n_iter):
+        if squared is None:
+            apart = [X - mean for mean in means]
+            distances = np.stack(
+                [(Y * np.linalg.solve(C, Y.T).T).sum(axis=1) for Y, C in zip(apart, variances, strict=True)], axis=1
+            )
+            determinants = np.array([np.linalg.slogdet(C)[1] for C in variances])
+        else:
+            distances, determinants = squared @ (1 / variances).T, np.log(variances).sum(axis=1)
+        joint = student_densities(distances, determinants, df, n) + np.log(weights)
+        total = logsumexp(joint, axis=1)
+        bounds.append(w @ total / w.sum())
+        gamma = np.exp(joint - total[:, None]) * w[:, None]
+        # Of w given a sample: a Gamma distribution of the shape (df + n) / 2 and the rate (df + distance) / 2.
+        shape, rate = (df + n) / 2, (df + distances) / 2
+        u, logarithm = shape / rate, digamma(shape) - np.log(rate)
+        N, U = gamma.sum(axis=0), (gamma * u).sum(axis=0)
+        weights = N / N.sum()
+        if squared is not None:
+            variances = (gamma * u).T @ squared / U[:, None]
+        else:
+            if free_means:
+                means = (gamma * u).T @ X / U[:, None]
+            apart = [X - mean for mean in means]
+            moments = [(gamma[:, k, None] * u[:, k, None] * Y).T @ Y for k, Y in enumerate(apart)]
+            variances = np.stack(moments) / U[:, None, None]
+        constant = (gamma * logarithm).sum(axis=0) / N - np.log(U / N)
+        df = np.array([brentq(lambda v, c=c: np.log(v / 2) - digamma(v / 2) + c, 0.01, 1e6) for c in constant])
+    return StudentCourse(np.array(bounds), weights, means, variances, df)

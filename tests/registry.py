@@ -59,9 +59,24 @@ ENTRIES = [
         ),
         (2, 3),
     ),
+    Entry(
+        "ConvGMM, t",
+        lambda **options: ConvGMM(**({"n_components": 3, "tails": "t", "random_state": 0} | options)),
+        (6, 6),
+    ),
+    Entry(
+        "FullGMM, t",
+        lambda **options: FullGMM(**({"n_components": 2, "tails": "t", "random_state": 0} | options)),
+        (2, 3),
+    ),
     Entry("FullGMM", lambda **options: FullGMM(**({"n_components": 3, "random_state": 0} | options)), (2, 3)),
     Entry("FullGMM, rotated", lambda **options: FullGMM(**({"n_components": 2, "random_state": 0} | options)), (6, 6)),
     Entry("TorusGMM", lambda **options: TorusGMM(**({"n_components": 3, "random_state": 0} | options)), (6, 6)),
+    Entry(
+        "TorusGMM, t",
+        lambda **options: TorusGMM(**({"n_components": 2, "tails": "t", "random_state": 0} | options)),
+        (5, 5),
+    ),
     Entry("DeepGMM", _layers, (6, 6)),
 ]
 

@@ -236,7 +236,7 @@ def test_bad_scales_are_refused(rng):
         ConvGMM.from_parameters([1.0], np.ones((1, 6, 6)), scales=[1.0, 2.0])
     with pytest.raises(ValueError, match="rows must sum"):
         ConvGMM.from_parameters([1.0], np.ones((1, 6, 6)), scales=[1.0, 2.0], scale_weights=[[0.5, 0.6]])
-    with pytest.raises(AttributeError, match="one scale"):
+    with pytest.raises(AttributeError, match="no grid"):
         ConvGMM(2, random_state=0).fit(X).scale_posterior(X)
     model = ConvGMM(2, scales=3, random_state=0, max_iter=3, warm_start=True).fit(X)
     model.fit(X)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 _Floats: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64; results have the type of the data
 _Float64 = NDArray[np.float64]
-_Scales: TypeAlias = tuple[_Float64, _Float64] | None  # squared scales (J,), log-weights (K, J)
+# Squared scales (J,) and log-weights (K, J), or degrees of freedom (K,).
+_Scales: TypeAlias = tuple[_Float64, _Float64] | _Float64 | None
 _Moments: TypeAlias = tuple[_Float64, _Float64, _Float64, float]
 
 level: str
@@ -54,7 +55,7 @@ def full_expect(
     iteration: int = 0,
     first_number: int = 0,
     scales: _Scales = None,
-) -> tuple[Any, ...]: ...  # with scales one more array, (K, J)
+) -> tuple[Any, ...]: ...  # with scales one more array, (K, n_sums)
 def full_moments(
     samples: _Floats,
     offsets: NDArray[np.int64],
@@ -85,7 +86,7 @@ def spectral_expect(
     iteration: int = 0,
     first_number: int = 0,
     scales: _Scales = None,
-) -> tuple[Any, ...]: ...  # with scales one more array, (K, J)
+) -> tuple[Any, ...]: ...  # with scales one more array, (K, n_sums)
 def spectral_log_density(
     coefficients: _Floats,
     multiplicities: _Float64,

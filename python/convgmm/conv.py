@@ -104,6 +104,7 @@ class ConvGMM(_Fitted):
     init: str = field(default="kmeans++", kw_only=True)
     spectra_init: ArrayLike | None = field(default=None, kw_only=True)
     scales: int | ArrayLike = field(default=1, kw_only=True)
+    tails: str = field(default="normal", kw_only=True)
     reg_spectrum: float = field(default=1e-6, kw_only=True)
     bandwidth: float = field(default=1.0, kw_only=True)
 
@@ -119,7 +120,13 @@ class ConvGMM(_Fitted):
 
     @classmethod
     def from_parameters(
-        cls, weights: ArrayLike, spectra: ArrayLike, *, scale_weights: ArrayLike | None = None, **parameters: Any
+        cls,
+        weights: ArrayLike,
+        spectra: ArrayLike,
+        *,
+        scale_weights: ArrayLike | None = None,
+        df: ArrayLike | None = None,
+        **parameters: Any,
     ) -> Self:
         """Make a fitted mixture of its weights and spectra.
 
@@ -135,6 +142,8 @@ class ConvGMM(_Fitted):
             ignored with ``remove_mean=True``.
         scale_weights : array-like of shape (K, n_scales), default=None
             Each component's weights of the scales that are given as ``scales=(…)``; rows sum to 1.
+        df : array-like of shape (K,), default=None
+            Degrees of freedom, with ``tails="t"``.
         **parameters
             Parameters of the estimator, such as `remove_mean` and `basis`.
 
@@ -153,7 +162,7 @@ class ConvGMM(_Fitted):
         if planes.size and parameters.get("remove_mean", True):
             planes.reshape(len(planes), -1)[:, 0] = 0
         arrays = {"weights": np.asarray(weights), "spectra": planes}
-        arrays |= cls._scale_arrays(scale_weights, parameters)
+        arrays |= cls._scale_arrays(scale_weights, df, parameters)
         return cls._from_arrays(parameters, arrays, planes.shape[1:])
 
     @property

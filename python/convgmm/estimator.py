@@ -89,13 +89,20 @@ scales : int or array-like of shape (n_scales,), default=1
     (Andrews and Mallows 1974), so that one component describes a structure at every contrast. An int: so many, in equal
     steps of the logarithm over the contrasts of the samples, of which the median is 1; chosen when a fit starts. 1:
     plain Gaussians. Posteriors over components are sums over scales; `scale_posterior` gives that over scales. Hard and
-    stochastic assignments choose a component, whose scales still share the sample.""",
+    stochastic assignments choose a component, whose scales still share the sample.
+tails : {"normal", "t"}, default="normal"
+    "t": components are multivariate Student's t, each with degrees of freedom of its own that are estimated (Peel and
+    McLachlan 2000), so that a sample far from its component counts little. They are Gaussian scale mixtures, too, with
+    scales of every size and one parameter to say which. Not together with `scales`.""",
     "scale attributes": """\
 scales_ : ndarray of shape (n_scales,), float64
     The factors s_j. Only with `scales`, like the next. A component's covariance is Σ_j ω_kj s_j² times that at the
     scale 1, which the other attributes hold.
 scale_weights_ : ndarray of shape (K, n_scales), float64
-    Each component's weights ω_kj of the scales; rows sum to 1.""",
+    Each component's weights ω_kj of the scales; rows sum to 1.
+df_ : ndarray of shape (K,), float64
+    Degrees of freedom ν_k, 10⁶ at most. Only with ``tails="t"``: the other attributes are then those at the scale 1. A
+    component's covariance is ν_k / (ν_k − 2) times as large, and infinite for ν_k of up to 2.""",
     "parameters": """\
 prune_threshold : float, default=1e-4
     Least share of the total sample weight; a component below it is removed during EM. 0 never removes one.

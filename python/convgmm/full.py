@@ -101,6 +101,7 @@ class FullGMM(_Fitted):
     precisions_init: ArrayLike | None = field(default=None, kw_only=True)
     resp_init: ArrayLike | None = field(default=None, kw_only=True)
     scales: int | ArrayLike = field(default=1, kw_only=True)
+    tails: str = field(default="normal", kw_only=True)
     reg_covar: float = field(default=1e-6, kw_only=True)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -122,6 +123,7 @@ class FullGMM(_Fitted):
         covariances: ArrayLike,
         *,
         scale_weights: ArrayLike | None = None,
+        df: ArrayLike | None = None,
         **parameters: Any,
     ) -> Self:
         """Make a fitted mixture of its weights, means and covariances.
@@ -138,6 +140,8 @@ class FullGMM(_Fitted):
             Covariances, symmetric and positive definite.
         scale_weights : array-like of shape (K, n_scales), default=None
             Each component's weights of the scales that are given as ``scales=(…)``; rows sum to 1.
+        df : array-like of shape (K,), default=None
+            Degrees of freedom, with ``tails="t"``.
         **parameters
             Parameters of the estimator.
 
@@ -154,7 +158,7 @@ class FullGMM(_Fitted):
         if isinstance(means, str):
             parameters, means = {**parameters, "means": means}, np.zeros(covariances.shape[:2])
         arrays = {"weights": np.asarray(weights), "means": np.asarray(means), "covariances": covariances}
-        arrays |= cls._scale_arrays(scale_weights, parameters)
+        arrays |= cls._scale_arrays(scale_weights, df, parameters)
         return cls._from_arrays(parameters, arrays, arrays["means"].shape[1:])
 
     @property
@@ -181,10 +185,7 @@ class FullGMM(_Fitted):
         return given is None or given == shape
 
     def _family(self, shape: tuple[int, ...]) -> Family:
-        family = self._with_scales(Full(self.means, self.reg_covar))
-        if self.means != "zero" and family.unscaled is not family:
-            raise ValueError('scales need means="zero": a scale is that of the whole signal.')
-        return family
+        return self._with_scales(Full(self.means, self.reg_covar))
 
     def _given_start(self, family: Family, n_samples: int | None, n_features: int) -> FullStart:
         K, D = self.n_components, n_features

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .basis import Fourier
 from .estimator import Samples
-from .families import Family, Scaled, Torus
+from .families import Family, ScaleMixture, Torus
 from .families.spectral import SpectralStart
 from .model import Model
 from .patch_mixture import PatchMixture
@@ -103,6 +103,7 @@ class TorusGMM(_Fitted):
     init: str = field(default="kmeans++", kw_only=True)
     spectra_init: ArrayLike | None = field(default=None, kw_only=True)
     scales: int | ArrayLike = field(default=1, kw_only=True)
+    tails: str = field(default="normal", kw_only=True)
     reg_spectrum: float = field(default=1e-6, kw_only=True)
     inner_iter: int = field(default=4, kw_only=True)
 
@@ -124,6 +125,7 @@ class TorusGMM(_Fitted):
         patch_shape: tuple[int, ...],
         *,
         scale_weights: ArrayLike | None = None,
+        df: ArrayLike | None = None,
         **parameters: Any,
     ) -> Self:
         """Make a fitted mixture of its weights and spectra.
@@ -141,6 +143,8 @@ class TorusGMM(_Fitted):
             Shape of a patch, nowhere larger than the torus.
         scale_weights : array-like of shape (K, n_scales), default=None
             Each component's weights of the scales that are given as ``scales=(…)``; rows sum to 1.
+        df : array-like of shape (K,), default=None
+            Degrees of freedom, with ``tails="t"``.
         **parameters
             Parameters of the estimator, such as `remove_mean`.
 
@@ -162,7 +166,7 @@ class TorusGMM(_Fitted):
         shape = cls(**parameters)._checked_patch_shape()
         assert shape is not None
         arrays = {"weights": np.asarray(weights), "spectra": planes}
-        return cls._from_arrays(parameters, arrays | cls._scale_arrays(scale_weights, parameters), shape)
+        return cls._from_arrays(parameters, arrays | cls._scale_arrays(scale_weights, df, parameters), shape)
 
     @property
     def filter_spectra_(self) -> NDArray[np.float64]:
@@ -218,7 +222,7 @@ class TorusGMM(_Fitted):
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
         fields = _torus(model.family).fields
-        family = replace(model.family, single=fields) if isinstance(model.family, Scaled) else fields
+        family = replace(model.family, single=fields) if isinstance(model.family, ScaleMixture) else fields
         whole = Model(family, None, dict(model.arrays), model.arrays["spectra"].shape[1:])
         return whole.sample(n_samples, check_random_state(self.random_state))
 

@@ -52,6 +52,8 @@ class Recipe:
         From the first to the last.
     beyond : bool
         Whether it asks what the published experiments leave open: it is run by its name, and is no part of "all".
+    before : str
+        The experiment that it changes in one way, and is compared with.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Recipe:
     load: Callable[[DataDir, int], Data]
     layers: tuple[Layer, ...]
     beyond: bool = False
+    before: str = ""
 
     def model(self, seed: int, *, progress: bool) -> DeepGMM:
         """Return the layers, unfitted; every one runs all its iterations."""
@@ -188,6 +191,16 @@ RECIPES = {
             _patches(_photographs, 16, 200_000),
             (_conv(32, scales=9),),
             beyond=True,
+            before="bsds16",
+        ),
+        Recipe(
+            "bsds16-tails",
+            "bsds16 with Student's t for each component's tails, so that contrast needs no components of its own",
+            "not among the published experiments: the same question as of bsds16-scales, with one parameter for it",
+            _patches(_photographs, 16, 200_000),
+            (_conv(32, tails="t"),),
+            beyond=True,
+            before="bsds16",
         ),
         Recipe(
             "bsds16-reallocated",
@@ -197,6 +210,7 @@ RECIPES = {
             _patches(_photographs, 16, 200_000),
             (_conv(32, reallocate=40),),
             beyond=True,
+            before="bsds16",
         ),
         Recipe(
             "bsds8-dct",
@@ -205,6 +219,7 @@ RECIPES = {
             _patches(_photographs, 8, 200_000),
             (_conv(24, basis="dct"),),
             beyond=True,
+            before="bsds8",
         ),
         Recipe(
             "bsds8-torus",
@@ -213,6 +228,7 @@ RECIPES = {
             _patches(_photographs, 8, 200_000),
             (Layer(TorusGMM, {"n_components": 24, "max_iter": 50, "torus_shape": (16, 16)}),),
             beyond=True,
+            before="bsds8",
         ),
     )
 }

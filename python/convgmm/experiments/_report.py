@@ -35,6 +35,9 @@ _REPEATED = {
     "log-likelihood": "log_likelihood",
 }
 
+# The mean divergence to the nearest component, and how many dimensions a component's power is spread over.
+_SHAPE = ("nats to the nearest", "dimensions in use")
+
 # What is seen on a picture, by its name without layer and page.
 _CAPTIONS = {
     "components": "Each row is a component, with the samples of largest posterior for it, and what it is: a filter's "
@@ -148,15 +151,20 @@ def _section(folder: Path, metrics: dict[str, Any]) -> list[str]:
     parts = [f"<h2 id='{metrics['name']}'>{metrics['name']}</h2><p>{html.escape(metrics['title'])}.</p>"]
     parts.append(f"<p><b>Published:</b> {html.escape(RECIPES[metrics['name']].published)}.<br>")
     parts.append(f"<b>Here:</b> {html.escape(_outcome(metrics))}</p>")
-    header = ["layer", "estimator", "components", "log-likelihood", "overlap, nats", "ms an iteration"]
+    header = ["layer", "estimator", "components", "log-likelihood", *_SHAPE, "ms an iteration"]
     on_digits = ("purity", "nmi", "ari", "class_entropy", "largest_posterior", "empty_on_test")
     keys = [key for key in on_digits if key in metrics]
     rows = []
     for number, layer in enumerate(metrics["layers"], start=1):
         row = [str(number), layer["estimator"], f"{layer['n_components']} of {layer['n_components_start']}"]
-        row += [f"{layer['log_likelihood']:.2f}", f"{layer['overlap']:.2f}"]
+        row += [f"{layer['log_likelihood']:.2f}", *_shape_cells(layer)]
         rows.append([*row, f"{layer['seconds_per_iteration'] * 1e3:.1f}", *(_shown(layer[key]) for key in keys)])
     parts.append(_table([*header, *(key.replace("_", " ") for key in keys)], rows))
+    before = folder.parent / (RECIPES[metrics["name"]].before or ".") / "metrics.json"
+    if before.is_file():
+        pair = [json.loads(before.read_text()), metrics]
+        rows = [[m["name"], f"{m['log_likelihood']:.2f}", *_shape_cells(m)] for m in pair]
+        parts.append("<p>Before and after:</p>" + _table(["experiment", "log-likelihood", *_SHAPE], rows))
     for path in sorted(filter(picture_kind, folder.glob("*.png")), key=_reading_order):
         image = base64.b64encode(path.read_bytes()).decode()
         layer = re.match(r"layer(\d+)-", path.stem)
@@ -166,6 +174,11 @@ def _section(folder: Path, metrics: dict[str, Any]) -> list[str]:
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
     return parts
+
+
+def _shape_cells(layer: dict[str, Any]) -> list[str]:
+    """Return how far a layer's components are apart, and how narrow they are."""
+    return [f"{layer['overlap']:.2f}", f"{layer['effective_rank']:.1f}"]
 
 
 def _outcome(metrics: dict[str, Any]) -> str:

@@ -2,12 +2,14 @@
 
 from .family import Assign, CollapseError, DensityError, Family, Floats, Portrait, Reading
 from .full import Full
+from .scale_mixture import ScaleMixture
 from .scaled import Scaled
 from .spectral import Spectral
+from .student import Student
 from .torus import Torus
 
 #: Every family, by the name that stands in saved models.
-FAMILIES: dict[str, type[Family]] = {family.__name__: family for family in (Spectral, Full, Torus, Scaled)}
+FAMILIES: dict[str, type[Family]] = {family.__name__: family for family in (Spectral, Full, Torus, Scaled, Student)}
 
 __all__ = [
     "FAMILIES",
@@ -19,7 +21,9 @@ __all__ = [
     "Full",
     "Portrait",
     "Reading",
+    "ScaleMixture",
     "Scaled",
     "Spectral",
+    "Student",
     "Torus",
 ]

@@ -31,8 +31,9 @@ from .gaussians import Gaussians
 Floats: TypeAlias = NDArray[np.floating[Any]]
 #: The arrays that describe a mixture to its users, by their names without the underscore; `weights` (K,) is one.
 Arrays: TypeAlias = Mapping[str, NDArray[np.float64]]
-#: Of components of several scales: squared scales (J,), and log-weights (K, J).
-CoreScales: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+#: Of components of several scales: squared scales (J,), and log-weights (K, J); or of Student's t: degrees of freedom
+#: (K,).
+CoreScales: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]] | NDArray[np.float64]
 
 
 class DensityError(ValueError):
@@ -436,7 +437,23 @@ def merged(parameters: Any, first: int, second: int) -> Any:
 
 
 class Scalable(Family):
-    """A family of zero-mean Gaussians that `Scaled` can give several scales: it computes with them where it has to."""
+    """A family of Gaussians that a `ScaleMixture` gives several scales: it computes with them where it has to.
+
+    What it prepares has `log_normalisers` (K,) and the `dimension` of densities.
+    """
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether all components have the mean 0, so that samples differ in contrast."""
+        return True
+
+    def room(self, parameters: Any, frame: Any) -> NDArray[np.float64]:
+        """Return what components' covariances can be divided by until they meet a floor, (K,)."""
+        return np.full(len(parameters.weights), np.inf)
+
+    def divided(self, parameters: Any, factor: NDArray[np.float64]) -> Any:
+        """Return parameters with covariances divided by `factor` (K,), where `maximize` goes on from them."""
+        return parameters
 
     @abstractmethod
     def sample_power(self, values: Floats) -> Floats:
@@ -454,7 +471,10 @@ class Scalable(Family):
     def expect_scaled(
         self, prepared: Any, scales: CoreScales, data: Data, n_threads: int, assign: Assign
     ) -> tuple[Any, NDArray[np.float64]]:
-        """Return statistics with the weights Σ_j γ_nkj / q_j for moments, and responsibilities of each scale (K, J)."""
+        """Return statistics with the weights γ u for moments, and sums of the scales.
+
+        Of a grid, responsibilities of each scale (K, J); of Student's t Σ γ, Σ γ u and Σ γ log u (K, 3).
+        """
 
     @abstractmethod
     def log_density(self, prepared: Any, values: Floats, n_threads: int, scales: CoreScales | None = None) -> Floats:

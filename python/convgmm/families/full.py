@@ -208,6 +208,11 @@ class PreparedGaussians:
     log_weights: NDArray[np.float64]
     resolution: float
 
+    @property
+    def dimension(self) -> float:
+        """How many dimensions the density has."""
+        return float(self.means.shape[1])
+
 
 @dataclass(frozen=True)
 class Full(Scalable):
@@ -226,6 +231,11 @@ class Full(Scalable):
     means: str = "free"
     reg_covar: float = 1e-6
     noise_var: float = 0.0
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether all components have the mean 0."""
+        return self.means == "zero"
 
     # ---- samples -----------------------------------------------------------------------------------------------------
 
@@ -389,7 +399,7 @@ class Full(Scalable):
     def expect_scaled(
         self, prepared: PreparedGaussians, scales: CoreScales, data: Data, n_threads: int, assign: Assign
     ) -> tuple[MomentStatistics, NDArray[np.float64]]:
-        """Return the same with the weights Σ_j γ_nkj / q_j, and responsibilities of each scale (K, J)."""
+        """Return the same with the weights γ u, and sums of the scales."""
         *sums, shares = self._sums(prepared, data, n_threads, assign, scales)
         return self._statistics(prepared, data, sums), shares
 

@@ -1,10 +1,9 @@
-"""Gaussian scale mixtures: each component of another family at several contrasts (Andrews and Mallows, 1974).
+"""Gaussian scale mixtures over a grid: each component of another family at several contrasts.
 
     p(x|k) = Σ_j ω_kj N(x; 0, q_j C_k),    γ_nkj ∝ π_k ω_kj N(x_n; 0, q_j C_k),    u_nk = Σ_j γ_nkj / q_j
     π_k = N_k / N,    ω_kj = N_kj / N_k,    C_k from Σ_n u_nk x_n x_nᵀ / N_k
 
-The grid q_j = s_j² is fixed, so nothing else needs to fix the size of C_k: it is the covariance at the scale 1. One
-distance serves all scales. Where samples are assigned to one component, its scales still share them.
+The grid q_j = s_j² is fixed, so nothing else needs to fix the size of C_k: it is the covariance at the scale 1.
 """
 
 from dataclasses import dataclass, field, replace
@@ -14,38 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..source import Block
 from .family import (
     SHARED,
     SOFT,
     Arrays,
     Assign,
-    CoreScales,
     Data,
-    Family,
     Floats,
     Portrait,
-    Reading,
-    Scalable,
     log_shares,
     log_weights,
     shares,
     shares_of,
 )
-from .full import Full
 from .gaussians import Gaussians
-from .spectral import Spectral
-from .torus import Torus
+from .scale_mixture import ContrastSurvey, PreparedScales, ScaleMixture
 
-# Bins of the histogram of contrasts: so many for each factor of 2 in power, from 2^-1100 on.
-_BINS = 8
-_OCTAVES = 1100
 # Shares of the samples below the least, and above the largest scale of a chosen grid; the least step from one to the
 # next.
 _OUTSIDE = 0.002
 _LEAST_STEP = 1.05
-
-_SCALABLE: dict[str, type[Scalable]] = {family.__name__: family for family in (Spectral, Full, Torus)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,23 +87,6 @@ class ScaledStatistics:
 
 
 @dataclass(frozen=True, eq=False)
-class ScaledSurvey:
-    """A survey, and the weights of samples by the logarithm of their power, in bins."""
-
-    single: Any
-    histogram: NDArray[np.float64]
-
-    def __add__(self, other: "ScaledSurvey") -> "ScaledSurvey":
-        return ScaledSurvey(self.single + other.single, self.histogram + other.histogram)
-
-    def power(self, share: float) -> float:
-        """Return the power that this share of the samples does not exceed."""
-        cumulative = np.cumsum(self.histogram)
-        place = int(np.searchsorted(cumulative, share * cumulative[-1]))
-        return float(2.0 ** ((place + 0.5) / _BINS - _OCTAVES))
-
-
-@dataclass(frozen=True, eq=False)
 class ScaledFrame:
     """A frame, the scales (J,) of a fit, and the power of a sample at the scale 1."""
 
@@ -125,21 +95,8 @@ class ScaledFrame:
     power: float
 
 
-@dataclass(frozen=True, eq=False)
-class PreparedScales:
-    """What is prepared at the scale 1, squared scales (J,) and log-weights (K, J)."""
-
-    single: Any
-    scales: CoreScales
-
-    @property
-    def resolution(self) -> float:
-        """That at the scale 1."""
-        return float(self.single.resolution)
-
-
 @dataclass(frozen=True)
-class Scaled(Family):
+class Scaled(ScaleMixture):
     """Components of another family, each at several scales.
 
     Parameters
@@ -150,55 +107,28 @@ class Scaled(Family):
         How many, chosen from the samples' spread of contrast; or the factors s_j of the signal.
     """
 
-    single: Scalable
     scales: int | tuple[float, ...]
-
-    @property
-    def unscaled(self) -> Family:
-        """The family at one scale."""
-        return self.single
 
     @property
     def array_names(self) -> tuple[str, ...]:
         """Those at one scale, and two more."""
         return (*self.single.array_names, "scales", "scale_weights")
 
-    def to_values(self) -> dict[str, Any]:
-        """Return the options as JSON values, the family by its name."""
-        single = {"name": type(self.single).__name__, "options": self.single.to_values()}
-        return {"single": single, "scales": self.scales}
-
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "Scaled":
         """Return the family with options that `to_values` gave."""
-        single, scales = values["single"], values["scales"]
-        family = _SCALABLE[single["name"]].from_values(single["options"])
-        return cls(family, scales if isinstance(scales, int) else tuple(scales))
+        scales = values["scales"]
+        return cls(cls.single_from(values), scales if isinstance(scales, int) else tuple(scales))
 
     # ---- samples -----------------------------------------------------------------------------------------------------
 
-    def read(self, block: Block, n_threads: int) -> Reading:
-        """Read as at one scale."""
-        return self.single.read(block, n_threads)
-
-    def survey(self, reading: Reading, n_threads: int) -> ScaledSurvey:
-        """Return the survey, with a histogram of contrasts."""
-        single = self.single.survey(reading, n_threads)
-        power = self.single.sample_power(reading.values).astype(np.float64)
-        used = power > 0
-        weight = None if reading.block.weight is None else reading.block.weight[used]
-        place = np.floor((np.log2(power[used]) + _OCTAVES) * _BINS).astype(np.intp)
-        return ScaledSurvey(single, np.bincount(place, weight, 2 * _BINS * _OCTAVES).astype(np.float64))
-
-    def frame(self, survey: ScaledSurvey) -> ScaledFrame:
+    def frame(self, survey: ContrastSurvey) -> ScaledFrame:
         """Return the frame, and the grid.
 
         A chosen grid goes in equal steps of the logarithm from the contrast of the faintest samples to that of the
         strongest, but for a few, all divided by the median.
         """
         single = self.single.frame(survey.single)
-        if not survey.histogram.any():
-            raise ValueError("X is zero everywhere: there is no contrast that scales could describe.")
         typical = survey.power(0.5)
         if not isinstance(self.scales, int):
             return ScaledFrame(single, np.array(self.scales), typical)
@@ -206,31 +136,16 @@ class Scaled(Family):
         middle, half = np.sqrt(low * high), max(np.sqrt(high / low), _LEAST_STEP ** ((self.scales - 1) / 2))
         return ScaledFrame(single, np.geomspace(middle / half, middle * half, self.scales), typical)
 
-    def represent(self, reading: Reading, frame: ScaledFrame, n_threads: int) -> Data:
-        """Represent as at one scale."""
-        return self.single.represent(reading, frame.single, n_threads)
-
     # ---- EM ----------------------------------------------------------------------------------------------------------
 
     def start(
         self, given: Any, data: Data, frame: ScaledFrame, rng: np.random.RandomState, n_threads: int
     ) -> ScaledParameters:
         """Return the start of samples brought to one contrast, so that components differ in shape; equal weights."""
-        power = self.single.sample_power(data.values)
-        factor = np.divide(power.dtype.type(frame.power), power, out=np.ones_like(power), where=power > 0)
-        values = self.single.amplified(data.values, factor)
-        single = self.single.start(given, Data(values, data.block, order=power), frame.single, rng, n_threads)
-        data.memory.clear()
+        factor = self.to_one_contrast(data, frame.power)
+        single = self.start_amplified(given, data, factor, frame, rng, n_threads)
         J = len(frame.scales)
         return ScaledParameters(single, frame.scales, np.full((len(single.weights), J), 1 / J))
-
-    def may_fall(self) -> bool:
-        """Say whether it may at one scale."""
-        return self.single.may_fall()
-
-    def can_reach(self, parameters: ScaledParameters, frame: ScaledFrame) -> bool:
-        """Say whether the parameters at the scale 1 can be reached."""
-        return self.single.can_reach(parameters.single, frame.single)
 
     def prepare(
         self, parameters: ScaledParameters, frame: ScaledFrame, dtype: np.dtype[Any], n_threads: int
@@ -278,10 +193,6 @@ class Scaled(Family):
         single = self.single.information(parameters.single, frame.single)
         return np.concatenate([single, (parameters.weights[:, None] * parameters.scale_weights).ravel()])
 
-    def fresh_start(self, n_components: int) -> Any:
-        """Return that at one scale."""
-        return self.single.fresh_start(n_components)
-
     def merge(self, parameters: ScaledParameters, first: int, second: int) -> ScaledParameters:
         """Return what the family makes of two components, with the mean of their scales' weights."""
         pair = [first, second]
@@ -290,16 +201,6 @@ class Scaled(Family):
         return ScaledParameters(self.single.merge(parameters.single, first, second), parameters.scales, scale_weights)
 
     # ---- questions to a model ----------------------------------------------------------------------------------------
-
-    def log_density(self, prepared: PreparedScales, values: Floats, n_threads: int) -> Floats:
-        """Return log p(x|k), (n, K), over all scales."""
-        return self.single.log_density(prepared.single, values, n_threads, prepared.scales)
-
-    def posterior(
-        self, prepared: PreparedScales, values: Floats, n_threads: int, *, weighted: bool = True
-    ) -> tuple[Floats, Floats]:
-        """Return responsibilities (n, K), summed over scales, and log p(x) (n,)."""
-        return self.single.posterior(prepared.single, values, n_threads, prepared.scales, weighted=weighted)
 
     def scale_posterior(self, prepared: PreparedScales, values: Floats, n_threads: int) -> NDArray[np.float64]:
         """Return log p(x, s_j) up to a constant of each sample, (n, J): one scale after the other."""
@@ -329,10 +230,6 @@ class Scaled(Family):
     def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return that of Gaussians with the components' covariances, Σ_j ω_kj q_j C_k, (K, K)."""
         return self.single.divergence(self._of_covariance(arrays))
-
-    def effective_ranks(self, arrays: Arrays) -> NDArray[np.float64]:
-        """Return those at one scale, (K,)."""
-        return self.single.effective_ranks(arrays)
 
     def _of_covariance(self, arrays: Arrays) -> dict[str, NDArray[np.float64]]:
         """Return arrays of Gaussians, at one scale, with the components' covariances."""
@@ -383,10 +280,6 @@ class Scaled(Family):
         if not (np.isfinite(weights).all() and (weights >= 0).all() and np.allclose(weights.sum(axis=1), 1, atol=1e-6)):
             raise ValueError("scale_weights must be finite and not negative, and its rows must sum to 1.")
         self.single.check_arrays(arrays, n_threads)
-
-    def check_usable(self, arrays: Arrays, n_threads: int) -> None:
-        """Ask the family at one scale."""
-        self.single.check_usable(arrays, n_threads)
 
     def frame_of(self, arrays: Arrays) -> ScaledFrame:
         """Return the frame of samples with the components' covariances."""

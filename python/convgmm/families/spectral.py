@@ -136,6 +136,11 @@ class PreparedSpectra:
         """0: no term cancels another."""
         return 0.0
 
+    @property
+    def dimension(self) -> float:
+        """How many dimensions the density has."""
+        return float(self.multiplicities.sum())
+
 
 @dataclass(frozen=True)
 class Spectral(Scalable):
@@ -278,6 +283,10 @@ class Spectral(Scalable):
         above = (counted > (1 + _SAME) * counted.min(axis=1, keepdims=True)).sum(axis=1)
         return bool((parameters.spectra >= frame.floor).all() and (above <= self._n_above).all())
 
+    def room(self, parameters: Spectra, frame: SpectralFrame) -> NDArray[np.float64]:
+        """Return how far each spectrum is above the floor, (K,)."""
+        return room_above(frame.floor, parameters.spectra)
+
     def prepare(
         self, parameters: Spectra, frame: SpectralFrame, dtype: np.dtype[Any], n_threads: int
     ) -> PreparedSpectra:
@@ -299,7 +308,7 @@ class Spectral(Scalable):
     def expect_scaled(
         self, prepared: PreparedSpectra, scales: CoreScales, data: Data, n_threads: int, assign: Assign
     ) -> tuple[SpectralStatistics, NDArray[np.float64]]:
-        """Return the same with Σ_j γ_nkj / q_j for squared coefficients, and responsibilities of each scale (K, J)."""
+        """Return the same with the weights γ u for squared coefficients, and sums of the scales."""
         *sums, shares = self._sums(prepared, data, n_threads, assign, scales)
         return SpectralStatistics(*sums), shares
 
@@ -497,6 +506,13 @@ class Spectral(Scalable):
     def frame_from_arrays(self, arrays: Arrays) -> SpectralFrame:
         """Return the floor."""
         return SpectralFrame(float(arrays["floor"]))
+
+
+def room_above(floor: float, spectra: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what spectra (K, D) can be divided by until they meet a floor, but at least 1, (K,)."""
+    if floor == 0:
+        return np.full(len(spectra), np.inf)
+    return np.asarray(np.maximum(spectra.min(axis=1) / floor, 1.0))
 
 
 def _has_inverse(spectrum: float, dtype: np.dtype[Any]) -> bool:

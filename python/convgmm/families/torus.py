@@ -23,7 +23,7 @@ from ..source import Block
 from .family import SHARED, SOFT, Arrays, Assign, CollapseError, CoreScales, Data, Floats, Portrait, Reading, Scalable
 from .full import Full, FullFrame, FullSurvey, Gaussians, MomentStatistics, PreparedGaussians
 from .gaussians import Rotated
-from .spectral import Spectra, Spectral, SpectralFrame, SpectralStart, SpectralSurvey
+from .spectral import Spectra, Spectral, SpectralFrame, SpectralStart, SpectralSurvey, room_above
 
 # Steps of the first M-step, which begins with white spectra. Measured on photograph patches of 8×8 on tori of 12 and 16
 # values a side, 2026-11: 30 leave less than 0.02 nats of 90.
@@ -206,7 +206,9 @@ class Torus(Scalable):
         axes = np.ascontiguousarray(frame.axes.T)
         reading = patches.read(Block(_core.project(X, np.zeros(len(axes)), axes, n_threads)), n_threads)
         floor = SpectralFrame(frame.floor)
-        circulant = patches.start(given, patches.represent(reading, floor, 0), floor, rng, n_threads)
+        given_order = None if data.order is None else data.order[chosen]
+        represented = replace(patches.represent(reading, floor, 0), order=given_order)
+        circulant = patches.start(given, represented, floor, rng, n_threads)
         prepared = patches.prepare(circulant, floor, X.dtype, n_threads)
         labels = patches.log_density(prepared, reading.values, n_threads).argmax(axis=1)
         order = np.argsort(labels, kind="stable")
@@ -228,6 +230,14 @@ class Torus(Scalable):
         """Say whether all spectra are above the floor."""
         return bool((parameters.spectra >= frame.floor).all())
 
+    def room(self, parameters: TorusSpectra, frame: TorusFrame) -> NDArray[np.float64]:
+        """Return how far each spectrum is above the floor, (K,)."""
+        return room_above(frame.floor, parameters.spectra)
+
+    def divided(self, parameters: TorusSpectra, factor: NDArray[np.float64]) -> TorusSpectra:
+        """Return spectra divided by `factor`: an M-step goes on from them."""
+        return replace(parameters, spectra=parameters.spectra / factor[:, None])
+
     def prepare(
         self, parameters: TorusSpectra, frame: TorusFrame, dtype: np.dtype[Any], n_threads: int
     ) -> PreparedGaussians:
@@ -247,7 +257,7 @@ class Torus(Scalable):
     def expect_scaled(
         self, prepared: PreparedGaussians, scales: CoreScales, data: Data, n_threads: int, assign: Assign
     ) -> tuple[MomentStatistics, NDArray[np.float64]]:
-        """Return the same with the weights Σ_j γ_nkj / q_j, and responsibilities of each scale (K, J)."""
+        """Return the same with the weights γ u, and sums of the scales."""
         return self._gaussians.expect_scaled(prepared, scales, data, n_threads, assign)
 
     def maximize(self, statistics: MomentStatistics, parameters: TorusSpectra, frame: TorusFrame) -> TorusSpectra:
