@@ -80,6 +80,23 @@ def test_folders_are_learnt_from(photograph, tmp_path, capsys):
     capsys.readouterr()
     assert main(["fit", str(tmp_path), "--out", str(out)]) == 1
     assert "holds no pictures" in capsys.readouterr().err
+    assert main(["fit", str(folder), "--out", str(folder)]) == 1
+    assert "is a folder" in capsys.readouterr().err
+    write(folder / "c.png", np.zeros((3, 9), dtype=np.uint8))
+    assert main(["fit", str(folder), "--out", str(out), *options]) == 1
+    assert "c.png of shape (3, 9) is smaller" in capsys.readouterr().err
+
+
+def test_patches_that_are_too_many_to_be_kept_are_drawn_anew(photograph, tmp_path, monkeypatch):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    write(folder / "a.png", np.rint(65535 * photograph).astype(np.uint16))
+    options = ["--components", "2", "--patches", "500", "--side", "4"]
+    assert main(["fit", str(folder), "--out", str(tmp_path / "kept.npz"), *options]) == 0
+    monkeypatch.setattr("convgmm.cli._HELD_VALUES", 1)
+    assert main(["fit", str(folder), "--out", str(tmp_path / "streamed.npz"), *options]) == 0
+    kept, streamed = load(tmp_path / "kept.npz"), load(tmp_path / "streamed.npz")
+    assert streamed.lower_bound_ == pytest.approx(kept.lower_bound_, abs=0.5)
 
 
 def test_palettes_are_looked_up(photograph, tmp_path):

@@ -198,6 +198,8 @@ def _texture(options: argparse.Namespace) -> None:
 def _fit(options: argparse.Namespace) -> None:
     target = Path(options.out)
     writable_folder(target.parent)
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder; name a file.")
     paths = [path for path in sorted(Path(options.folder).iterdir()) if path.suffix.lower() in _PICTURES]
     if not paths:
         raise ValueError(f"{options.folder} holds no pictures.")

@@ -226,7 +226,8 @@ class Patches:
         for (members, _), count in zip(self._groups, counts, strict=False):
             if not count:
                 continue
-            arrays = _checked_images([_read(self.images[i]) for i in members], self.patch_shape)
+            names = [os.fspath(self.images[i]) if _is_path(self.images[i]) else i for i in members]
+            arrays = _checked_images([_read(self.images[i]) for i in members], self.patch_shape, names)
             draw = _Draw(arrays, self.patch_shape, self.remove_mean, self.min_std)
             for first in range(0, int(count), block):
                 yield draw(min(block, int(count) - first), rng)[0]
@@ -252,7 +253,10 @@ def _read(image: Any) -> Any:
     return np.load(image) if os.fspath(image).endswith(".npy") else read_grey(image)
 
 
-def _checked_images(images: Sequence[ArrayLike] | NDArray[Any], patch_shape: tuple[int, ...]) -> list[NDArray[Any]]:
+def _checked_images(
+    images: Sequence[ArrayLike] | NDArray[Any], patch_shape: tuple[int, ...], names: Sequence[Any] | None = None
+) -> list[NDArray[Any]]:
+    """Return images as arrays of float32, or say what is wrong with one, by its name or number."""
     if not patch_shape or any(int(size) != size or size < 1 for size in patch_shape):
         raise ValueError(f"patch_shape must be a tuple of positive ints, got {patch_shape!r}.")
     if isinstance(images, np.ndarray) and images.ndim == len(patch_shape):
@@ -260,7 +264,7 @@ def _checked_images(images: Sequence[ArrayLike] | NDArray[Any], patch_shape: tup
     if len(images) == 0:
         raise ValueError("images is empty: pass at least one image.")
     arrays = []
-    for i, given in enumerate(images):
+    for i, given in zip(names or range(len(images)), images, strict=True):
         image = np.asarray(given)
         if image.dtype.kind not in "buif":
             raise ValueError(f"image {i} has dtype {image.dtype}; real numbers are needed.")
