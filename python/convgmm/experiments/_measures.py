@@ -1,11 +1,15 @@
-"""Figures that describe a mixture: how redundant its components are, and how well they follow known classes."""
+"""Figures that describe a mixture: how redundant its components are, how they follow known classes, what it draws."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from ..estimator import Mixture
+from ..initialize import k_means
 
 
 def overlap(model: Mixture) -> float:
@@ -47,3 +51,38 @@ def class_measures(labels: NDArray[np.int64], components: NDArray[np.int64]) -> 
         "ari": float(adjusted_rand_score(labels, components)),
         "class_entropy": float(entropy @ counts.sum(axis=0) / counts.sum()),
     }
+
+
+def effective_numbers(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Return exp(−Σ p log p) of each row (n,) of counts (n, m): a row spread evenly over r columns has r of them."""
+    share = counts / counts.sum(axis=1, keepdims=True)
+    return np.asarray(np.exp(-np.sum(share * np.log(np.where(share > 0, share, 1)), axis=1)))
+
+
+def different_bins(
+    reference: NDArray[Any], samples: NDArray[Any], n_bins: int, rng: np.random.RandomState, level: float = 0.05
+) -> float:
+    """Return the share of bins that samples fall into with another frequency than the reference.
+
+    The number of statistically different bins of Richardson and Weiss (2018), by a test of two proportions.
+
+    Parameters
+    ----------
+    reference, samples : ndarray of shape (n, …)
+        What is compared; the bins are the cells of k-means on up to 4,000 of the reference.
+    n_bins : int
+        How many.
+    rng : RandomState
+        Source of the bins.
+    level : float, default=0.05
+        How often samples of the same distribution differ in a bin.
+    """
+    X, S = (each.reshape(len(each), -1).astype(np.float64) for each in (reference, samples))
+    centres = k_means(X[:4000], n_bins, rng, 0)
+    squares = (centres**2).sum(axis=1)
+    p, q = (
+        np.bincount((squares - 2 * each @ centres.T).argmin(axis=1), minlength=n_bins) / len(each) for each in (X, S)
+    )
+    pooled = (p * len(X) + q * len(S)) / (len(X) + len(S))
+    deviation = np.sqrt(np.maximum(pooled * (1 - pooled) * (1 / len(X) + 1 / len(S)), 1e-300))
+    return float(np.mean(np.abs(p - q) / deviation > norm.isf(level / 2)))
