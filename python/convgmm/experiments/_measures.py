@@ -1,5 +1,6 @@
 """Figures that describe a mixture: how redundant its components are, how they follow known classes, what it draws."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,16 +61,22 @@ def effective_numbers(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def different_bins(
-    reference: NDArray[Any], samples: NDArray[Any], n_bins: int, rng: np.random.RandomState, level: float = 0.05
-) -> float:
-    """Return the share of bins that samples fall into with another frequency than the reference.
+    reference: NDArray[Any],
+    compared: Sequence[NDArray[Any]],
+    n_bins: int,
+    rng: np.random.RandomState,
+    level: float = 0.05,
+) -> list[float]:
+    """Return the share of bins that others fall into with another frequency than the reference, for each of them.
 
     The number of statistically different bins of Richardson and Weiss (2018), by a test of two proportions.
 
     Parameters
     ----------
-    reference, samples : ndarray of shape (n, …)
-        What is compared; the bins are the cells of k-means on up to 4,000 of the reference.
+    reference : ndarray of shape (n, …)
+        Samples; the bins are the cells of k-means on up to 4,000 of them.
+    compared : sequence of ndarray of shape (m, …)
+        Others.
     n_bins : int
         How many.
     rng : RandomState
@@ -77,12 +84,14 @@ def different_bins(
     level : float, default=0.05
         How often samples of the same distribution differ in a bin.
     """
-    X, S = (each.reshape(len(each), -1).astype(np.float64) for each in (reference, samples))
-    centres = k_means(X[:4000], n_bins, rng, 0)
+    flat = [each.reshape(len(each), -1).astype(np.float64) for each in (reference, *compared)]
+    centres = k_means(flat[0][:4000], n_bins, rng, 0)
     squares = (centres**2).sum(axis=1)
-    p, q = (
-        np.bincount((squares - 2 * each @ centres.T).argmin(axis=1), minlength=n_bins) / len(each) for each in (X, S)
-    )
-    pooled = (p * len(X) + q * len(S)) / (len(X) + len(S))
-    deviation = np.sqrt(np.maximum(pooled * (1 - pooled) * (1 / len(X) + 1 / len(S)), 1e-300))
-    return float(np.mean(np.abs(p - q) / deviation > norm.isf(level / 2)))
+    counts = [np.bincount((squares - 2 * each @ centres.T).argmin(axis=1), minlength=n_bins) for each in flat]
+    n = len(reference)
+    found = []
+    for count, m in zip(counts[1:], map(len, compared), strict=True):
+        pooled = (counts[0] + count) / (n + m)
+        deviation = np.sqrt(np.maximum(pooled * (1 - pooled) * (1 / n + 1 / m), 1e-300))
+        found.append(float(np.mean(np.abs(counts[0] / n - count / m) / deviation > norm.isf(level / 2))))
+    return found

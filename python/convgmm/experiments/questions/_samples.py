@@ -26,7 +26,7 @@ def samples(setting: Setting) -> Answer:
     rng, rows, figures = np.random.RandomState(seed), [], {}
 
     def compare(name: str, drawn: NDArray[Any], group: NDArray[Any], train: NDArray[Any], real: NDArray[Any]) -> None:
-        chance, different = (different_bins(train, each, sizes.bins, rng) for each in (real, drawn))
+        chance, different = different_bins(train, (real, drawn), sizes.bins, rng)
         rows.append([name, f"{different:.0%}", f"{chance:.0%}"])
         figures[f"samples-{name.replace(', ', '-').replace(' ', '-')}"] = _sheet(drawn, group, real, name)
 
