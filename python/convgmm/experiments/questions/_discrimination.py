@@ -40,7 +40,7 @@ def discrimination(setting: Setting) -> Answer:
                 rounds.append(len(refined.criterion_) - 1)
     means = {key: np.mean(values, axis=0) for key, values in found.items()}
     errors = {name: np.array(found[name, 1.0])[:, 2] for name in _TRAININGS}
-    fewer = 1 - errors[_TRAININGS[1]] / errors[_TRAININGS[0]]
+    fewer = 1 - errors[_TRAININGS[1]] / np.maximum(errors[_TRAININGS[0]], 1e-9)
     likelihood, refined = (means[name, 1.0] for name in _TRAININGS)
 
     def told(name: str) -> str:
