@@ -9,7 +9,9 @@ import pytest
 
 from convgmm import ConvGMM, DeepGMM, FullGMM
 from convgmm.cli import main
-from convgmm.experiments import _answers, _questions
+from convgmm.experiments import questions
+from convgmm.experiments._measures import different_bins, effective_numbers
+from convgmm.experiments.questions import _classes, _discrimination, _layers, _page, _samples
 from test_experiments import digits  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -18,15 +20,18 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 @pytest.fixture
 def small(monkeypatch):
     """Make all sizes small."""
-    for name, value in {"_CLASSIFIED": 400, "_LAYERED": 300, "_SHOWN": 200, "_BINS": 8, "_POWERS": (1.1,)}.items():
-        monkeypatch.setattr(_questions, name, value)
-    monkeypatch.setattr(_questions, "_TRAININGS", {"EM": {}, "hard": {"algorithm": "hard"}})
-    recipes = {name: _questions.RECIPES[name] for name in ("mnist32", "deep3")}
-    monkeypatch.setattr(_questions, "RECIPES", recipes)
-    monkeypatch.setattr(_questions, "_conv", lambda K, seed, conv=_questions._conv, **options: conv(2, seed, **options))
-    few = [dataclasses.replace(question, n_seeds=min(2, question.n_seeds)) for question in _questions.QUESTIONS]
-    monkeypatch.setattr(_answers, "QUESTIONS", few)
-    _questions._layers.cache_clear()
+    sizes = questions.Sizes(classified=400, discriminated=400, layered=300, sampled=400, phased=300, shown=200, bins=8)
+    monkeypatch.setattr(_page, "_SIZES", sizes)
+    few = [dataclasses.replace(question, n_seeds=min(2, question.n_seeds)) for question in questions.QUESTIONS]
+    monkeypatch.setattr(_page, "QUESTIONS", few)
+    for name in ("_SPECTRA", "_FULL", "_SMALL_SPECTRA", "_SMALL_FULL"):
+        monkeypatch.setattr(_classes, name, tuple(each | {"n_components": 2} for each in getattr(_classes, name)[:2]))
+    monkeypatch.setattr(_discrimination, "_COMPONENTS", 2)
+    monkeypatch.setattr(_discrimination, "_BANDWIDTHS", (1.0, 0.1))
+    monkeypatch.setattr(_discrimination, "_ROUNDS", 4)
+    monkeypatch.setattr(_layers, "_TRAININGS", {"EM": {}, "hard": {"algorithm": "hard"}})
+    monkeypatch.setattr(_samples, "RECIPES", {name: _samples.RECIPES[name] for name in ("mnist32", "deep3")})
+    _layers._layers.cache_clear()
 
 
 @pytest.mark.slow
@@ -35,7 +40,7 @@ def test_every_question_is_answered_once(small, digits, tmp_path, monkeypatch, c
     assert main(arguments) == 0
     assert "questions.html" in capsys.readouterr().out
     page = (tmp_path / "questions" / "questions.html").read_text()
-    names = [question.name for question in _questions.QUESTIONS]
+    names = [question.name for question in questions.QUESTIONS]
     assert re.findall(r"<h2 id='([\w-]+)'>\d", page) == names
     pictures = list((tmp_path / "questions").glob("*/*.png"))
     assert page.count('src="data:image/png;base64,') == len(pictures) > 8
@@ -43,7 +48,7 @@ def test_every_question_is_answered_once(small, digits, tmp_path, monkeypatch, c
     assert "nan" not in re.sub(r"base64,[^\"]*", "", page)
     # A kept answer is not asked for again; one of another seed is.
     asked = []
-    monkeypatch.setattr(_answers, "_answered", lambda folder, question, *given: asked.append(question.name) or 1 / 0)
+    monkeypatch.setattr(_page, "_answered", lambda folder, question, *given: asked.append(question.name) or 1 / 0)
     assert main(arguments) == 0
     path = tmp_path / "questions" / "phases" / "answer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 7}))
@@ -61,15 +66,13 @@ def test_bins_tell_other_samples_from_the_same():
     rng = np.random.default_rng(0)
     X, same = rng.standard_normal((2, 3000, 4, 4))
     state = np.random.RandomState(0)
-    assert _questions.different_bins(X, same, state) < 0.15
-    assert _questions.different_bins(X, same + 0.5, state) > 0.4
+    alike, moved = different_bins(X, (same, same[:2000] + 0.5), 50, state)
+    assert alike < 0.15
+    assert moved > 0.4
 
 
 def test_effective_numbers():
-    assert _questions._effective(np.array([[5.0, 5, 5, 5]])) == pytest.approx(4)
-    assert _questions._effective(np.array([[9.0, 0], [0, 3]])) == pytest.approx(1)
-    model = ConvGMM.from_parameters([1.0], np.ones((1, 8, 8)), remove_mean=False)
-    assert _questions._bandwidth(model) == pytest.approx(1)
+    assert effective_numbers(np.array([[5, 5, 5, 5], [9, 0, 0, 0], [2, 2, 0, 0]])) == pytest.approx([4, 1, 2])
 
 
 def test_samples_go_down_through_the_layers():
@@ -77,7 +80,7 @@ def test_samples_go_down_through_the_layers():
     X = rng.standard_normal((600, 6, 6))
     X[300:] *= 10
     deep = DeepGMM([ConvGMM(2, output="likelihood", random_state=0), FullGMM(2, reg_covar=1e-3, random_state=0)]).fit(X)
-    drawn, top = _questions.drawn_through(deep, 400, np.random.RandomState(0))
+    drawn, top = _samples.drawn_through(deep, 2, 400, np.random.RandomState(0))
     assert drawn.shape == (400, 6, 6)
     # The layer above chooses the component that draws.
     loud = drawn.std(axis=(1, 2)) > 3

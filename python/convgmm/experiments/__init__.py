@@ -1,10 +1,10 @@
 """The published experiments, each a short recipe."""
 
-from ._answers import answer_questions
 from ._prior import train_prior
 from ._recipes import RECIPES
 from ._report import compare, write_report
 from ._run import demo, repeat, reproduce
+from .questions._page import answer_questions
 
 __all__ = [
     "RECIPES",

@@ -7,6 +7,7 @@ import json
 import os
 import time
 import warnings
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from typing import Any
 from sklearn.exceptions import ConvergenceWarning
 from tqdm.auto import tqdm
 
-from ..configuration import configuration
-from ..extras import require
-from ..files import writable_folder, write_atomically
-from ._questions import QUESTIONS, Question
-from ._recipes import DataDir
-from ._report import _STYLE, _table
+from ...configuration import configuration
+from ...extras import require
+from ...files import writable_folder, write_atomically
+from .._recipes import DataDir
+from .._report import _STYLE, _table
+from . import QUESTIONS, Question, Setting, Sizes
 
 _DPI = 100
+_SIZES = Sizes()
 
 
 def answer_questions(
@@ -78,7 +80,13 @@ def answer_questions(
 
 
 def _identity(question: Question, seed: int) -> dict[str, Any]:
-    return {"name": question.name, "seed": seed, "version": version("convgmm"), "n_seeds": question.n_seeds}
+    return {
+        "name": question.name,
+        "seed": seed,
+        "version": version("convgmm"),
+        "n_seeds": question.n_seeds,
+        "sizes": asdict(_SIZES),
+    }
 
 
 def _kept(folder: Path, question: Question, seed: int) -> dict[str, Any] | None:
@@ -96,7 +104,7 @@ def _answered(folder: Path, question: Question, data_dir: str | None, seed: int)
     started = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # all iterations are wanted
-        answer = question.answer(data_dir, range(seed, seed + question.n_seeds))
+        answer = question.answer(Setting(data_dir, range(seed, seed + question.n_seeds), _SIZES))
     for name, figure in answer.figures.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=_DPI)
