@@ -226,7 +226,7 @@ class Patches:
         for (members, _), count in zip(self._groups, counts, strict=False):
             if not count:
                 continue
-            names = [os.fspath(self.images[i]) if _is_path(self.images[i]) else i for i in members]
+            names = [str(self.images[i]) if _is_path(self.images[i]) else i for i in members]
             arrays = _checked_images([_read(self.images[i]) for i in members], self.patch_shape, names)
             draw = _Draw(arrays, self.patch_shape, self.remove_mean, self.min_std)
             for first in range(0, int(count), block):
