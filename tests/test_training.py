@@ -10,7 +10,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from convgmm import Monitor
-from convgmm.algorithms import Stepwise
+from convgmm.algorithms import LastHalf, Pace, Stepwise
 from convgmm.families import CollapseError
 from convgmm.problem import Problem, shuffled
 from convgmm.source import InMemory
@@ -66,7 +66,7 @@ def test_a_step_is_that_of_the_formula(mixture):
     state = Stepwise.at(family, parameters, frame)
     data = family.represent(family.read(InMemory(X[400:].reshape(200, -1)).block, 1), frame, 1)
     batch = family.expect(family.prepare(parameters, frame, data.values.dtype, 1), data, 1)
-    after = state.after(family, frame, batch, 0.6)
+    after = state.after(family, frame, batch, Pace(0.6, 1.0))
     if state.statistics is not None:
         rate = 2**-0.6
         expected = (1 - rate) * model.weights + rate * model.posterior(X[400:].reshape(200, -1), 1)[0].mean(axis=0)
@@ -75,6 +75,21 @@ def test_a_step_is_that_of_the_formula(mixture):
         for name, array in family.to_arrays(fixed, frame, 1).items():
             np.testing.assert_allclose(array, model.arrays[name], rtol=1e-4, atol=1e-6, err_msg=name)
     assert after.n_steps == 1
+
+
+def test_steps_become_smaller():
+    pace = Pace(0.7, 0.1)
+    assert [pace.rate(t) for t in (0, 1000)] == [0.1, 1002**-0.7]
+    t = pace.steps_until(0.01)
+    assert pace.rate(t) <= 0.01 < pace.rate(t - 1)
+    assert pace.steps_until(1.0) == 0
+
+
+def test_an_epoch_ends_with_the_sums_of_its_last_half():
+    last = LastHalf(2)
+    batches = list(last.of([lambda factor, n=n: np.array([n * factor]) for n in (1.0, 2.0, 4.0, 8.0)]))
+    assert [float(sums(10)[0]) for sums in batches] == [10, 20, 40, 80]
+    assert last.total == 120
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -1,7 +1,8 @@
 """How passes over the samples become new parameters."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -66,11 +67,35 @@ class Batch:
         return statistics, statistics.log_likelihood / float(statistics.responsibility.sum())
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How large the steps of stepwise EM are: a_t = min((t + 2)^−p, a_max).
+
+    Attributes
+    ----------
+    exponent : float
+        p.
+    largest : float
+        a_max: a step that is larger would forget what components with many values need.
+    """
+
+    exponent: float
+    largest: float
+
+    def rate(self, t: int) -> float:
+        """Return a_t."""
+        return float(min((t + 2.0) ** -self.exponent, self.largest))
+
+    def steps_until(self, rate: float) -> int:
+        """Return the t at which steps are no larger than this."""
+        return max(0, int(np.ceil(rate ** (-1 / self.exponent))) - 2)
+
+
 @dataclass(frozen=True, eq=False)
 class Stepwise:
     """What stepwise EM knows after some mini-batches (Cappé and Moulines, JRSS B 2009; Liang and Klein, NAACL 2009).
 
-        S ← (1 − a_t) S + a_t S_batch,    a_t = (t + 2)^−p,    parameters ← maximize(S)
+        S ← (1 − a_t) S + a_t S_batch,    parameters ← maximize(S),    a_t of a `Pace`
 
     Statistics are those of a weight of 1.
 
@@ -96,13 +121,31 @@ class Stepwise:
         except NotImplementedError:
             return cls(parameters)
 
-    def after(self, family: Family, frame: Any, batch: Any, exponent: float) -> "Stepwise":
+    def after(self, family: Family, frame: Any, batch: Any, pace: Pace) -> "Stepwise":
         """Return what is known after the statistics of one more mini-batch, under these parameters."""
-        rate = (self.n_steps + 2.0) ** -exponent
+        rate = pace.rate(self.n_steps)
         found = batch * (1 / float(batch.responsibility.sum()))
         statistics = found if self.statistics is None else self.statistics * (1 - rate) + found * rate
         parameters = family.maximize(statistics * 1.0, self.parameters, frame)  # which uses them up
         return Stepwise(parameters, statistics, self.n_steps + 1)
+
+
+@dataclass
+class LastHalf:
+    """The sum of mini-batches' statistics without the first ones, less random than S (Cappé and Moulines 2009)."""
+
+    n_left_out: int
+    total: Any = None
+
+    def of(self, batches: Iterable[Sums]) -> Iterator[Sums]:
+        """Yield the sums of mini-batches, which are added up here when they are asked for."""
+        for index, sums in enumerate(batches):
+            yield sums if index < self.n_left_out else partial(self._added, sums)
+
+    def _added(self, sums: Sums, prepared: Any) -> Any:
+        found = sums(prepared)
+        self.total = found * 1.0 if self.total is None else self.total + found
+        return found
 
 
 @dataclass(frozen=True)
@@ -117,14 +160,14 @@ class Online:
         Samples in a mini-batch.
     n_epochs : int, default=1
         Passes before EM.
-    exponent : float
-        p of the steps' sizes.
+    pace : Pace
+        The steps' sizes.
     """
 
     seed: int
     batch_size: int
+    pace: Pace
     n_epochs: int = 1
-    exponent: float = 0.6
 
     @property
     def window(self) -> int:
@@ -140,16 +183,17 @@ class Online:
         return iteration >= self.n_epochs
 
     def step(self, problem: Problem, parameters: Any, prepared: Any, iteration: int) -> tuple[Any, float]:
-        """Return the statistics at the end of an epoch; each mini-batch's likelihood is that before its step."""
+        """Return the sums of an epoch's last half; each mini-batch's likelihood is that before its step."""
         if self.is_em(iteration):
             return Batch().step(problem, parameters, prepared, iteration)
         family, frame, n_threads = problem.family, problem.frame, problem.n_threads
         # Mini-batches of all epochs in one row: later epochs take smaller steps.
-        n_steps = iteration * -(-problem.n_samples // self.batch_size)
-        state = replace(Stepwise.at(family, parameters, frame), n_steps=n_steps)
+        n_batches = -(-problem.n_samples // self.batch_size)
+        state = replace(Stepwise.at(family, parameters, frame), n_steps=iteration * n_batches)
         batches = problem.batches(self.batch_size, np.random.RandomState([self.seed, iteration]))
-        state, bound = stepwise(family, frame, problem.dtype, state, batches, self.exponent, n_threads)
-        return state.statistics, bound
+        last_half = LastHalf(n_batches // 2)
+        state, bound = stepwise(family, frame, problem.dtype, state, last_half.of(batches), self.pace, n_threads)
+        return state.statistics if last_half.total is None else last_half.total, bound
 
 
 def stepwise(
@@ -158,7 +202,7 @@ def stepwise(
     dtype: np.dtype[Any],
     state: Stepwise,
     batches: Iterable[Sums],
-    exponent: float,
+    pace: Pace,
     n_threads: int,
 ) -> tuple[Stepwise, float]:
     """Take a step for each mini-batch; return where that led, and the mean log-likelihood before each step."""
@@ -167,7 +211,7 @@ def stepwise(
         batch = sums(family.prepare(state.parameters, frame, dtype, n_threads))
         log_likelihood += batch.log_likelihood
         weight += float(batch.responsibility.sum())
-        state = state.after(family, frame, batch, exponent)
+        state = state.after(family, frame, batch, pace)
     return state, log_likelihood / weight
 
 

@@ -223,6 +223,13 @@ class Family(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} components cannot be trained discriminatively.")
 
+    def forgetting(self, n_features: int) -> tuple[float, int]:
+        """Return how fast stepwise EM may forget: the exponent of its steps, and least samples a component remembers.
+
+        Values that every sample tells of by itself, such as those of a spectrum, may be forgotten fast.
+        """
+        return 0.55, 4
+
     def coordinates(self, parameters: Any, frame: Any) -> NDArray[np.float64]:
         """Return the parameters as a vector whose values are not bounded.
 
