@@ -61,9 +61,9 @@ def fit(
     they are. Where a worker is lost, what it held is computed anew from the graph of `X`.
 
     Every way to train is known here too. With ``algorithm="online"`` each mini-batch takes its share of samples from
-    every block, and is a trip to the workers: `batch_size` should be a matter of milliseconds at least. A fit that goes
-    on from a `checkpoint` needs the same blocks, and ends as one that was never cut off up to rounding, as the workers
-    may hold other blocks then.
+    every block, and is a trip to the workers: if `batch_size` is not given, it is at least a hundredth of all samples.
+    A fit that goes on from a `checkpoint` needs the same blocks, and ends as one that was never cut off up to rounding,
+    as the workers may hold other blocks then.
 
     Parameters
     ----------
@@ -334,7 +334,7 @@ class _Share:
         """Return the part of a block, whose order is kept for the next."""
         first, n = data.block.first, len(data.values)
         if data.memory.get("shuffled by") != self.seed:
-            order = np.random.RandomState([self.seed, first]).permutation(n)
+            order = np.random.default_rng([self.seed, first]).permutation(n)
             data.memory.update({"shuffled by": self.seed, "order": order})
         return chosen(data, data.memory["order"][slice(*self.rows(first, n))])
 
@@ -348,7 +348,7 @@ def _pass(
     return Whole(reduce(add, found) if found else None)
 
 
-def _sum(parts: list[Whole[Any]]) -> Whole[Any]:
+def _added_up(parts: list[Whole[Any]]) -> Whole[Any]:
     return Whole(reduce(add, (part.value for part in parts if part.value is not None)))
 
 
@@ -426,6 +426,11 @@ class Cluster(Problem):
 
         return self._retried(sums)
 
+    @property
+    def least_batch(self) -> int:
+        """A hundredth of all samples: each mini-batch is a trip to the workers."""
+        return self.n_samples // 100
+
     def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Sums]:
         """Yield the sums of mini-batches, each with its share of every block's shuffled samples."""
         n_parts, seed = -(-self.n_samples // size), int(rng.randint(np.iinfo(np.int32).max))
@@ -470,8 +475,8 @@ class Cluster(Problem):
         ]
         while len(tasks) > most:
             groups = [tasks[first : first + _MOST_SUMS] for first in range(0, len(tasks), _MOST_SUMS)]
-            tasks = [self._client.submit(_sum, group, pure=False) for group in groups]
-        return _sum(self._client.gather(tasks)).value
+            tasks = [self._client.submit(_added_up, group, pure=False) for group in groups]
+        return _added_up(self._client.gather(tasks)).value
 
     def _wait(self, futures: list[Any]) -> None:
         """Wait until samples are where they are to be; raise what went wrong on a worker."""

@@ -724,7 +724,7 @@ class Mixture(Fitted):
             return self._fitted_attributes(model_of(fit), fit, samples.features)
 
         def begin() -> tuple[Options, Any, float | None]:
-            options = self._options(rng, family, problem.n_features)
+            options = self._options(rng, problem)
             if not warm:
                 return options, problem.start(given, rng), None
             start = family.from_arrays(warm.arrays, problem.frame, problem.n_threads)
@@ -757,8 +757,8 @@ class Mixture(Fitted):
         self._warn_of(best.collapses, n_runs)
         return problem
 
-    def _options(self, rng: np.random.RandomState, family: Family, n_features: int) -> Options:
-        batch_size, pace = self._mini_batches(family, n_features)
+    def _options(self, rng: np.random.RandomState, problem: Problem) -> Options:
+        batch_size, pace = self._mini_batches(problem.family, problem.n_features, problem.least_batch)
         return Options(
             self.tol,
             self.max_iter,
@@ -783,12 +783,12 @@ class Mixture(Fitted):
     def _monitor(self) -> Monitor:
         return Monitor() if self.monitor is None else self.monitor
 
-    def _mini_batches(self, family: Family, n_features: int) -> tuple[int, Pace]:
+    def _mini_batches(self, family: Family, n_features: int, n_least: int = 1) -> tuple[int, Pace]:
         """Return the size of mini-batches, and how large the steps are."""
-        exponent, per_component = family.forgetting(n_features)
-        remembered = per_component * self.n_components
-        usual = max(_BATCH_SIZE, _BATCH_SIZE_PER_COMPONENT * self.n_components, _BATCH_SIZE_REMEMBERED * remembered)
-        size = self.batch_size or int(usual)
+        exponent, n_remembered = family.forgetting(n_features)
+        remembered = n_remembered * self.n_components
+        usual = self.n_components * max(_BATCH_SIZE_PER_COMPONENT, _BATCH_SIZE_REMEMBERED * n_remembered)
+        size = self.batch_size or max(_BATCH_SIZE, int(usual), n_least)
         return size, Pace(float(exponent if self.step_exponent is None else self.step_exponent), size / remembered)
 
     def _checkpoint(self, samples: Identified, warm: Model | None, noise_var: float) -> Checkpoint:

@@ -154,6 +154,11 @@ class Problem(ABC):
     def batches(self, size: int, rng: np.random.RandomState) -> Iterator[Sums]:
         """Yield the sums of mini-batches of at most this size, of shuffled samples, each of which is in one of them."""
 
+    @property
+    def least_batch(self) -> int:
+        """Fewest samples that a mini-batch should have here, if its size is not given."""
+        return 1
+
     def memories(self) -> list[dict[str, Any]]:
         """Return what is remembered of samples from one pass to the next; not of mini-batches."""
         return []
