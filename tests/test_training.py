@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from convgmm import Monitor
+from convgmm import ConvGMM, FullGMM, Monitor
 from convgmm.algorithms import LastHalf, Pace, Stepwise
 from convgmm.families import CollapseError
 from convgmm.problem import Problem, shuffled
@@ -83,6 +83,16 @@ def test_steps_become_smaller():
     t = pace.steps_until(0.01)
     assert pace.rate(t) <= 0.01 < pace.rate(t - 1)
     assert pace.steps_until(1.0) == 0
+
+
+def test_mini_batches_have_what_components_need():
+    conv, full = ConvGMM(200), FullGMM(200)
+    assert [conv.set_params(n_components=K)._mini_batches(conv._family((8, 8)), 64)[0] for K in (32, 200)] == [250, 500]
+    size, pace = full._mini_batches(full._family((64,)), 64)
+    assert (size, pace) == (3200, Pace(0.7, 1 / 16))
+    assert full._mini_batches(full._family((64,)), 64, 20_000)[0] == 20_000
+    full.set_params(batch_size=512, step_exponent=0.6)
+    assert full._mini_batches(full._family((64,)), 64, 20_000) == (512, Pace(0.6, 0.01))
 
 
 def test_an_epoch_ends_with_the_sums_of_its_last_half():
