@@ -91,6 +91,8 @@ def test_mini_batches_have_what_components_need():
     size, pace = full._mini_batches(full._family((64,)), 64)
     assert (size, pace) == (3200, Pace(0.7, 1 / 16))
     assert full._mini_batches(full._family((64,)), 64, 20_000)[0] == 20_000
+    scaled = FullGMM(200, means="zero", scales=3)
+    assert scaled._mini_batches(scaled._family((64,)), 64) == (size, pace)
     full.set_params(batch_size=512, step_exponent=0.6)
     assert full._mini_batches(full._family((64,)), 64, 20_000) == (512, Pace(0.6, 0.01))
 

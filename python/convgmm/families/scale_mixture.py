@@ -113,6 +113,10 @@ class ScaleMixture(Family):
         """Represent as at one scale."""
         return self.single.represent(reading, frame.single, n_threads)
 
+    def forgetting(self, n_features: int) -> tuple[float, int]:
+        """Return that of the family at one scale."""
+        return self.single.forgetting(n_features)
+
     # ---- EM ----------------------------------------------------------------------------------------------------------
 
     def start_amplified(

@@ -175,10 +175,6 @@ class Scaled(ScaleMixture):
         single = self.single.expected(parameters.single, count, frame.single)
         return ScaledStatistics(single, count[:, None] * parameters.scale_weights)
 
-    def forgetting(self, n_features: int) -> tuple[float, int]:
-        """Return that of the family at one scale."""
-        return self.single.forgetting(n_features)
-
     def coordinates(self, parameters: ScaledParameters, frame: ScaledFrame) -> NDArray[np.float64]:
         """Return those at the scale 1, and log ω."""
         single = self.single.coordinates(parameters.single, frame.single)
