@@ -8,9 +8,8 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 import convgmm
-from convgmm import ConvGMM
+from convgmm import ConvGMM, LikelihoodWarning
 from convgmm.basis import DCT, Fourier
-from convgmm.em import LikelihoodWarning
 from convgmm.families import Spectral
 from convgmm.families.spectral import Spectra, SpectralFrame, SpectralStatistics
 

@@ -54,7 +54,7 @@ def discrimination(setting: Setting) -> Answer:
         f"fewer errors on the test digits ({fewer.min():.0%} to {fewer.max():.0%} over {len(fewer)} seeds; "
         f"{likelihood[2]:.1%} before, {refined[2]:.1%} after {np.mean(rounds):.0f} rounds), and a component's nearest "
         f"is {refined[0]:.0f} nats away instead of {likelihood[0]:.0f}. The criterion never "
-        f"fell{'' if min(falls) >= 0 else ', but once'}. Narrow bands are not what does it: trained "
+        f"fell{'' if min(falls) >= 0 else ', but once'}. Of narrower bands alone: trained "
         f"{told(_TRAININGS[0])}; trained {told(_TRAININGS[1])}."
     )
     header = ["training", "bandwidth", "divergence to the nearest, nats", "share of frequencies in use", "test errors"]
