@@ -49,7 +49,8 @@ TEST_CASE_TEMPLATE("a walk with tails finds the likeliest component, and drops m
   const full::Tails tails = full::tails_of(means.data(), covariances.data(), K, D, kNoise, inner, 2);
   const full::Mixture<T> mixture{K, D, means.data(), constants.data(), whiteners.data()};
   const full::PreparedMixture<T> plain(mixture), with_tails(mixture, &tails);
-  full::Walker<T> dense(plain, {D}, T{0});
+  const std::vector<std::size_t> all_rows{D};  // a walker keeps a reference to its stages
+  full::Walker<T> dense(plain, all_rows, T{0});
   full::Walker<T> without(plain, stages, T{0});
   full::Walker<T> with(with_tails, stages, T{0});
   std::vector<std::int32_t> expected(n, -1), one(n, -1), two(n, -1);
