@@ -24,6 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from convgmm import ConvGMM, FullGMM, TorusGMM
+from convgmm._core import thread_count
 from convgmm.datasets import extract_patches, load_bsds500
 from machine import hardware, load_average
 from report import table_row
@@ -122,6 +123,7 @@ def measure(
 def table(results: dict[str, Any], folder: Path) -> Iterator[str]:
     """Write a line for each model, with its lead over the reference and that lead's standard error."""
     heads = ["model", "nats, test", "nats, training", "lead", "parameters", "components left", "iterations", "seconds"]
+    heads.append("load")  # of the machine: seconds beside other work are not those of a quiet one
     yield table_row(heads)
     yield table_row(["---"] + ["--:"] * (len(heads) - 1))
     reference = np.load(folder / f"{_REFERENCE}.npy") if _REFERENCE in results else None
@@ -132,7 +134,8 @@ def table(results: dict[str, Any], folder: Path) -> Iterator[str]:
             lead = f"{gain.mean():+.2f} ± {gain.std() / np.sqrt(len(gain)):.2f}"
         figures = [f"{row['nats']:.2f}", f"{row['trained']:.2f}", lead, f"{row['parameters']:,}"]
         yield table_row(
-            [name, *figures, str(row["components"]), str(row.get("iterations", "")), f"{row['seconds']:.0f}"]
+            [name, *figures, str(row["components"]), str(row.get("iterations", ""))]
+            + [f"{row['seconds']:.0f}", f"{row['load']:.0f}"]
         )
 
 
@@ -171,7 +174,7 @@ def main() -> None:
             np.save(folder / f"{name}.npy", scores)
             report = json.loads(store.read_text()) if store.exists() else report  # another process may have added to it
             report["models"][name] = figures
-            store.write_text(json.dumps(report | {"machine": hardware()}, indent=1))
+            store.write_text(json.dumps(report | {"machine": hardware() | {"threads": str(thread_count(0))}}, indent=1))
             print(name, figures, file=sys.stderr, flush=True)
     (folder / "density.md").write_text("\n".join(table(report["models"], folder)) + "\n")
     print((folder / "density.md").read_text())
