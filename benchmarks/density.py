@@ -133,10 +133,8 @@ def table(results: dict[str, Any], folder: Path) -> Iterator[str]:
             gain = np.load(folder / f"{name}.npy") - reference
             lead = f"{gain.mean():+.2f} ± {gain.std() / np.sqrt(len(gain)):.2f}"
         figures = [f"{row['nats']:.2f}", f"{row['trained']:.2f}", lead, f"{row['parameters']:,}"]
-        yield table_row(
-            [name, *figures, str(row["components"]), str(row.get("iterations", ""))]
-            + [f"{row['seconds']:.0f}", f"{row['load']:.0f}"]
-        )
+        counts = [str(row["components"]), str(row.get("iterations", ""))]
+        yield table_row([name, *figures, *counts, f"{row['seconds']:.0f}", f"{row['load']:.0f}"])
 
 
 def main() -> None:
