@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import digamma, gammaincinv, gammaln, polygamma
 from scipy.stats import gamma as gamma_distribution
 
-from .family import SOFT, Arrays, Assign, CollapseError, Data, Portrait
+from .family import SOFT, Arrays, Assign, CollapseError, Data, Floats, Portrait
 from .gaussians import Gaussians
 from .scale_mixture import ContrastSurvey, PreparedScales, ScaleMixture
 
@@ -131,9 +131,8 @@ class Student(ScaleMixture):
         are brought nearer, lest one of them be a component.
         """
         if frame.power is None:
-            weight = data.block.weight
             own = self.single.sample_power(data.values)
-            limit = _FAR * np.median(own if weight is None else own[weight > 0])
+            limit = _FAR * _median(own, data.block.weight)
             factor = np.divide(limit, own, out=np.ones_like(own), where=own > limit)
         else:
             factor = self.to_one_contrast(data, frame.power)
@@ -296,6 +295,14 @@ class Student(ScaleMixture):
         """Return the frame."""
         power = float(arrays["power"]) if "power" in arrays else None
         return StudentFrame(self.single.frame_from_arrays(arrays), power)
+
+
+def _median(values: Floats, weight: NDArray[np.float64] | None) -> float:
+    """Return the value that half of the total weight does not exceed; a weight of 2 is a value twice."""
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(np.ones(len(values)) if weight is None else weight[order])
+    # Rounding of weights must not decide where exactly half is reached.
+    return float(values[order[np.searchsorted(total, total[-1] * (0.5 - 1e-9))]])
 
 
 def _degrees_of_freedom(constant: NDArray[np.float64]) -> NDArray[np.float64]:
