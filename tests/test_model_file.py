@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 import convgmm
 from convgmm import ConvGMM, DeepGMM, FullGMM, model_file
@@ -242,3 +243,22 @@ def test_what_rounding_makes_indefinite_is_not_rounded(dtype, tmp_path):
     loaded = convgmm.load(tmp_path / "small.npz").covariances_
     expected = np.linalg.slogdet(covariance)[1]
     np.testing.assert_allclose(np.linalg.slogdet(loaded[0])[1], expected, atol=0.01)
+
+
+def test_what_only_a_running_fit_asks_is_no_hindrance(tmp_path):
+    class Patient:
+        def converged(self, progress):
+            return False
+
+    options = {"callback": lambda iteration: None, "monitor": Patient(), "max_iter": 2, "random_state": 0}
+    X = np.random.default_rng(0).standard_normal((200, 6))
+    first, second = ConvGMM(2, output="likelihood", **options), FullGMM(2, **options)
+    fitted = [clone(first).fit(X), DeepGMM([first, second]).fit(X)]
+    for estimator in fitted:
+        estimator.save(tmp_path / "model.npz")
+        loaded = type(estimator).load(tmp_path / "model.npz")
+        np.testing.assert_array_equal(loaded.predict_proba(X), estimator.predict_proba(X))
+        for one in [loaded] if estimator is fitted[0] else loaded.layers:
+            assert one.callback is None
+            assert one.monitor is None
+            assert one.max_iter == 2

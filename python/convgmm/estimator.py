@@ -211,7 +211,7 @@ class Kept(BaseEstimator):  # type: ignore[misc]
 
         The file is an .npz archive without pickled objects, with a header (format version, class, parameters) and a
         SHA-256 sum. It is written beside the target and moved into place: an interrupt or a full disk leaves what was
-        there.
+        there. `callback` and `monitor`, which only a running fit asks, are not in it.
 
         Parameters
         ----------
@@ -260,6 +260,9 @@ class Kept(BaseEstimator):  # type: ignore[misc]
         estimator = model_file.load(path, cls)
         assert isinstance(estimator, cls)
         return estimator
+
+    #: Parameters that `save` leaves out.
+    _parameters_of_running: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def _fitted_state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -321,6 +324,8 @@ class Mixture(Fitted):
     callback: Callable[[Iteration], Any] | None = field(default=None, kw_only=True)
     monitor: Monitor | None = field(default=None, kw_only=True)
     checkpoint: str | os.PathLike[str] | None = field(default=None, kw_only=True)
+
+    _parameters_of_running: ClassVar[tuple[str, ...]] = ("callback", "monitor")
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],

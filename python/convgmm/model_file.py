@@ -114,8 +114,7 @@ def _loaded(name: str, array: NDArray[Any]) -> tuple[str, NDArray[Any]]:
 def describe(estimator: "Kept", arrays: Arrays, prefix: str) -> dict[str, Any]:
     """Return a fitted estimator as JSON values; its arrays are added under names with the prefix."""
     parameters = {
-        name: _encoded(value, name, arrays, f"{prefix}parameter.{name}")
-        for name, value in estimator.get_params(deep=False).items()
+        name: _encoded(value, name, arrays, f"{prefix}parameter.{name}") for name, value in _kept_parameters(estimator)
     }
     values, of_fit = estimator._fitted_state()
     arrays.update({f"{prefix}{name}": array for name, array in of_fit.items()})
@@ -179,8 +178,7 @@ def _encoded(value: Any, name: str, arrays: Arrays, key: str) -> Any:
         arrays[key] = np.asarray(keys)
         return {"random_state": key, "place": place, "has_gauss": has_gauss, "gauss": gauss}
     if hasattr(value, "get_params"):
-        of_value = value.get_params(deep=False).items()
-        inner = {each: _encoded(given, each, arrays, f"{key}.{each}") for each, given in of_value}
+        inner = {each: _encoded(given, each, arrays, f"{key}.{each}") for each, given in _kept_parameters(value)}
         return {"estimator": type(value).__name__, "parameters": inner}
     if isinstance(value, list | tuple) and not _is_numbers(value):
         kind = "tuple" if isinstance(value, tuple) else "list"
@@ -190,6 +188,12 @@ def _encoded(value: Any, name: str, arrays: Arrays, key: str) -> Any:
         raise TypeError(f"the parameter {name}={value!r} cannot be saved: it is neither a plain value nor an array.")
     arrays[key] = array
     return {"array": key}
+
+
+def _kept_parameters(estimator: Any) -> "Iterator[tuple[str, Any]]":
+    """Yield the parameters of an estimator, but for those that only a running fit asks."""
+    left_out = getattr(estimator, "_parameters_of_running", ())
+    return ((name, value) for name, value in estimator.get_params(deep=False).items() if name not in left_out)
 
 
 def _is_numbers(value: Any) -> bool:
