@@ -16,7 +16,7 @@ _COMPONENTS, _TEMPERATURE = 8, 12.0
 #: Shares of frequencies that components may stand above their background at.
 _BANDWIDTHS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02)
 #: Of the sweep's, those whose mixtures are also trained against one another.
-_REFINED = (1.0, 0.25, 0.05)
+_REFINED = (1.0, 0.05)
 _ROUNDS = 40
 
 _TRAININGS = ("by likelihood", "against one another")
@@ -47,7 +47,8 @@ def discrimination(setting: Setting) -> Answer:
         rate = {bandwidth: mean[2] for (each, bandwidth), mean in means.items() if each == name}
         width, least = min(rate, key=rate.__getitem__), min(rate)
         limit = "without a limit" if width == 1 else f"with at most {width:.0%} of frequencies above the background"
-        return f"{name} errors are fewest {limit}, {rate[width]:.1%}, and {rate[least]:.1%} with {least:.0%}"
+        narrowest = "" if least == width else f", and {rate[least]:.1%} with {least:.0%}"
+        return f"{name} errors are fewest {limit}, {rate[width]:.1%}{narrowest}"
 
     text = (
         f"By training the classes' mixtures against one another: with as many parameters they make {fewer.mean():.0%} "
