@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from itertools import zip_longest
 from operator import add
 from typing import Any, TypeAlias
 
@@ -254,22 +255,17 @@ class Streamed(Problem):
         ValueError
             If the blocks are not as long as they were at first.
         """
-        index = -1
-        for index, block in enumerate(self._shown(what)):
-            if index == len(self._lengths) or len(block.samples) != self._lengths[index]:
-                break
+        for index, (block, length) in enumerate(zip_longest(self._shown(what), self._lengths)):
+            if block is None or len(block.samples) != length:
+                raise ValueError(
+                    f"X yielded blocks of other sizes when it was read again (from block {index} on): a source must "
+                    f"yield the same samples every time, in the same blocks; fix its random state, or pass an object "
+                    f"whose __iter__ starts anew."
+                )
             reading = self.family.read(block, self.n_threads)
             data = self.family.represent(reading, self.frame, self.n_threads)
             memory = self._memories[index] if index < len(self._memories) else {}
             yield Data(data.values, data.block, memory)
-        else:
-            if index + 1 == len(self._lengths):
-                return
-        raise ValueError(
-            f"X yielded blocks of other sizes when it was read again (from block {max(index, 0)} on): a source must "
-            f"yield the same samples every time, in the same blocks; fix its random state, or pass an object whose "
-            f"__iter__ starts anew."
-        )
 
     def expect(self, prepared: Any, assign: Assign) -> Any:
         """Return the statistics of all samples, added up in the order of the blocks."""

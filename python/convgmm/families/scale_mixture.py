@@ -6,8 +6,8 @@ One distance serves all scales. A sample has two weights in a component: its res
 moments. Where samples are assigned to one component, its scales still share them.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,39 @@ class PreparedScales:
     def resolution(self) -> float:
         """That at the scale 1."""
         return float(self.single.resolution)
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureParameters:
+    """Parameters at the scale 1; a family adds those of its scales."""
+
+    single: Any
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Mixing proportions, (K,)."""
+        return np.asarray(self.single.weights)
+
+    def with_weights(self, weights: NDArray[np.float64]) -> Self:
+        """Return the same components in other proportions."""
+        return replace(self, single=self.single.with_weights(weights))
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureStatistics:
+    """Statistics whose moments have the weights γ u; a family adds those of its scales."""
+
+    single: Any
+
+    @property
+    def log_likelihood(self) -> float:
+        """Σ log p(x)."""
+        return float(self.single.log_likelihood)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Those of the E-step."""
+        return dict(self.single.details)
 
 
 @dataclass(frozen=True)

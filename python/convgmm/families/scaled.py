@@ -27,7 +27,7 @@ from .family import (
     shares_of,
 )
 from .gaussians import Gaussians
-from .scale_mixture import ContrastSurvey, PreparedScales, ScaleMixture
+from .scale_mixture import ContrastSurvey, MixtureParameters, MixtureStatistics, PreparedScales, ScaleMixture
 
 # Shares of the samples below the least, and above the largest scale of a chosen grid; the least step from one to the
 # next.
@@ -36,48 +36,27 @@ _LEAST_STEP = 1.05
 
 
 @dataclass(frozen=True, eq=False)
-class ScaledParameters:
+class ScaledParameters(MixtureParameters):
     """Parameters at the scale 1, scales s_j (J,) and their weights in each component (K, J)."""
 
-    single: Any
     scales: NDArray[np.float64] = field(metadata=SHARED)
     scale_weights: NDArray[np.float64]
-
-    @property
-    def weights(self) -> NDArray[np.float64]:
-        """Mixing proportions, (K,)."""
-        return np.asarray(self.single.weights)
 
     def take(self, kept: NDArray[np.intp]) -> "ScaledParameters":
         """Return the components of these indices, their weights renormalised."""
         return ScaledParameters(self.single.take(kept), self.scales, self.scale_weights[kept])
 
-    def with_weights(self, weights: NDArray[np.float64]) -> "ScaledParameters":
-        """Return the same components in other proportions."""
-        return replace(self, single=self.single.with_weights(weights))
-
 
 @dataclass(frozen=True, eq=False)
-class ScaledStatistics:
+class ScaledStatistics(MixtureStatistics):
     """Statistics with the weights u in the place of γ for moments, and responsibilities of each scale (K, J)."""
 
-    single: Any
     shares: NDArray[np.float64]
 
     @property
     def responsibility(self) -> NDArray[np.float64]:
         """Σ γ, (K,)."""
         return np.asarray(self.single.responsibility)
-
-    @property
-    def log_likelihood(self) -> float:
-        """Σ log p(x)."""
-        return float(self.single.log_likelihood)
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """Those of the E-step."""
-        return dict(self.single.details)
 
     def __add__(self, other: "ScaledStatistics") -> "ScaledStatistics":
         return ScaledStatistics(self.single + other.single, self.shares + other.shares)

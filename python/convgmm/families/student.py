@@ -21,7 +21,7 @@ from scipy.stats import gamma as gamma_distribution
 
 from .family import SOFT, Arrays, Assign, CollapseError, Data, Floats, Portrait
 from .gaussians import Gaussians
-from .scale_mixture import ContrastSurvey, PreparedScales, ScaleMixture
+from .scale_mixture import ContrastSurvey, MixtureParameters, MixtureStatistics, PreparedScales, ScaleMixture
 
 # Degrees of freedom of a start, and between which they are estimated. Above the largest, tails are a Gaussian's.
 _START = 4.0
@@ -39,43 +39,22 @@ _OCTAVES_DRAWN = 10
 
 
 @dataclass(frozen=True, eq=False)
-class StudentParameters:
+class StudentParameters(MixtureParameters):
     """Parameters at w = 1, and degrees of freedom (K,)."""
 
-    single: Any
     df: NDArray[np.float64]
-
-    @property
-    def weights(self) -> NDArray[np.float64]:
-        """Mixing proportions, (K,)."""
-        return np.asarray(self.single.weights)
 
     def take(self, kept: NDArray[np.intp]) -> "StudentParameters":
         """Return the components of these indices, their weights renormalised."""
         return StudentParameters(self.single.take(kept), self.df[kept])
 
-    def with_weights(self, weights: NDArray[np.float64]) -> "StudentParameters":
-        """Return the same components in other proportions."""
-        return replace(self, single=self.single.with_weights(weights))
-
 
 @dataclass(frozen=True, eq=False)
-class StudentStatistics:
+class StudentStatistics(MixtureStatistics):
     """Statistics with the weights γ u in the place of γ, Σ γ (K,), and Σ γ E[log w | x] (K,)."""
 
-    single: Any
     responsibility: NDArray[np.float64]
     logarithm: NDArray[np.float64]
-
-    @property
-    def log_likelihood(self) -> float:
-        """Σ log p(x)."""
-        return float(self.single.log_likelihood)
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """Those of the E-step."""
-        return dict(self.single.details)
 
     def __add__(self, other: "StudentStatistics") -> "StudentStatistics":
         return StudentStatistics(
