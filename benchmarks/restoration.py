@@ -147,16 +147,14 @@ def _peers() -> dict[str, dict[str, Callable[[Image, Any], NDArray[Any]]]]:
     }
 
 
-def _own(
-    name: str, model: Any, threads: int, *, more: bool
-) -> dict[str, dict[str, Callable[[Image, Any], NDArray[Any]]]]:
+def _own(name: str, model: Any, threads: int) -> dict[str, dict[str, Callable[[Image, Any], NDArray[Any]]]]:
     """Return what a mixture does about each kind of damage."""
+    plain = {"octaves": 1, "adapt": 0}
+    ways = {"": {}, ", stride 2": {"stride": 2}, ", plain": plain, ", plain splitting": plain | {"betas": BETAS}}
     denoisers = {
-        name: lambda y, s: denoise(y, s, model, n_threads=threads),
-        f"{name}, splitting": lambda y, s: denoise(y, s, model, betas=BETAS, n_threads=threads),
+        name + way: lambda y, s, options=options: denoise(y, s, model, n_threads=threads, **options)
+        for way, options in ways.items()
     }
-    if more:
-        denoisers[f"{name}, stride 2"] = lambda y, s: denoise(y, s, model, stride=2, n_threads=threads)
     return {
         "noise": denoisers,
         "holes": {name: lambda y, missing: inpaint(y, missing, model, n_threads=threads)},
@@ -166,10 +164,10 @@ def _own(
 
 def methods(prior: str | None, threads: int) -> dict[str, dict[str, Callable[[Image, Any], NDArray[Any]]]]:
     """Return all methods for each kind of damage."""
-    sets = [_own("shipped prior", None, threads, more=True)]
+    sets = [_own("shipped prior", None, threads)]
     if prior:
         model = load(prior)
-        sets.append(_own(f"{type(model).__name__} of {model.n_components_}", model, threads, more=False))
+        sets.append(_own(f"{type(model).__name__} of {model.n_components_}", model, threads))
     sets.append(_peers())
     return {damage: {name: f for each in sets for name, f in each[damage].items()} for damage in sets[0]}
 

@@ -87,6 +87,26 @@ py::tuple estimate(const Array<T>& noisy, double noise_variance, bool remove_mea
   return py::make_tuple(out, components);
 }
 
+Array<double> adapt(const Array<double>& covariances, const Array<double>& moments, const Array<double>& counts,
+                    double noise_variance, double prior_count, int n_threads) {
+  require(covariances.ndim() == 3 && extent(covariances, 1) == extent(covariances, 2) && covariances.size() > 0,
+          "covariances: expected (K, D, D)");
+  const std::size_t K = extent(covariances, 0);
+  const std::size_t D = extent(covariances, 1);
+  require(moments.ndim() == 3 && std::equal(moments.shape(), moments.shape() + 3, covariances.shape()),
+          "moments: expected the covariances' shape");
+  require(counts.ndim() == 1 && extent(counts, 0) == K, "counts: expected (K,)");
+  require(std::isfinite(noise_variance) && noise_variance > 0, "noise_variance: expected a positive value");
+  require(std::isfinite(prior_count) && prior_count > 0, "prior_count: expected a positive value");
+  Array<double> adapted({K, D, D});
+  const double* in = covariances.data();
+  const double* sum = moments.data();
+  const double* count = counts.data();
+  double* out = adapted.mutable_data();
+  without_gil([&] { restore::adapt(in, sum, count, K, D, noise_variance, prior_count, n_threads, out); });
+  return adapted;
+}
+
 template <class T, class... Parts, class... Names>
 void bind_for(py::module_& module, const char* add_name, const char* estimate_name, const Names&... names) {
   using namespace py::literals;
@@ -113,6 +133,9 @@ void bind_for(py::module_& module) {
 void bind_restore(py::module_& module) {
   bind_for<float>(module);
   bind_for<double>(module);
+  using namespace py::literals;
+  module.def("restore_adapt", &adapt, "covariances"_a, "moments"_a, "counts"_a, "noise_variance"_a, "prior_count"_a,
+             "n_threads"_a);
   module.def("restore_tile_count", [](const restore::Shape& image, const restore::Shape& patch, std::size_t stride) {
     const restore::Grid grid{image, patch, stride, 0};
     restore::check(grid);

@@ -60,6 +60,41 @@ void relative_to_largest(std::vector<double>& constants, AlignedBuffer<T>& out) 
                  [&](double constant) { return static_cast<T>(constant - largest); });
 }
 
+using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+// C_k + vI for K covariances C_k (K, D, D).
+std::vector<double> with_noise(const double* covariances, std::size_t n_components, std::size_t n_features,
+                               double noise_variance) {
+  const std::size_t square = checked_product({n_features, n_features});
+  std::vector<double> noisy(covariances, covariances + checked_product({n_components, square}));
+  for (std::size_t k = 0; k < n_components; ++k)
+    for (std::size_t d = 0; d < n_features; ++d) noisy[k * square + d * (n_features + 1)] += noise_variance;
+  return noisy;
+}
+
+// C (C + vI)⁻¹ = I − v Wᵀ W in the place of each C + vI (K, D, D).
+std::vector<double> filters_of(std::vector<double> noisy, std::size_t n_components, std::size_t n_features,
+                               double noise_variance, int n_threads) {
+  const std::size_t square = n_features * n_features;
+  std::vector<double> whiteners(checked_product({n_components, full::packed_size(n_features)}));
+  std::vector<double> log_diagonal(n_components), inverse_diagonal(n_components * n_features);
+  const std::ptrdiff_t failed = full::factorize(noisy.data(), n_components, n_features, n_threads, whiteners.data(),
+                                                log_diagonal.data(), inverse_diagonal.data());
+  if (failed >= 0) throw std::domain_error("a covariance with the noise added is not positive definite");
+  std::fill(noisy.begin(), noisy.end(), 0.0);
+  full::transpose_whiteners(whiteners.data(), n_components, n_features, n_threads, noisy.data());
+  const auto size = static_cast<Eigen::Index>(n_features);
+  parallel::chunks(
+      n_components, 1, n_threads, [] { return 0; },
+      [&](int, std::size_t k, std::size_t) {
+        Eigen::Map<RowMajor> own(noisy.data() + k * square, size, size);
+        RowMajor filter = -noise_variance * (own * own.transpose());
+        filter.diagonal().array() += 1.0;
+        own = filter;
+      });
+  return noisy;
+}
+
 Assignment assignment_of(const Options& options) {
   Assignment assignment;
   assignment.kind = options.average ? Assignment::Kind::soft : Assignment::Kind::hard;
@@ -242,35 +277,25 @@ class RotatedFilter {
         whiteners_(checked_product({K_, full::packed_size(E_)})),
         tau_(options.average ? full::threshold<T>(K_) : T{0}),
         assignment_(assignment_of(options)) {
-    using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const auto size = static_cast<Eigen::Index>(E_);
     const std::size_t square = checked_product({E_, E_});
-    std::vector<double> noisy(mixture.covariances, mixture.covariances + checked_product({K_, square}));
-    for (std::size_t k = 0; k < K_; ++k)
-      for (std::size_t d = 0; d < E_; ++d) noisy[k * square + d * (E_ + 1)] += noise_variance;
-    std::vector<double> exact(K_ * full::packed_size(E_)), log_diagonal(K_), inverse_diagonal(K_ * E_);
-    const std::ptrdiff_t failed = full::factorize(noisy.data(), K_, E_, options.n_threads, exact.data(),
-                                                  log_diagonal.data(), inverse_diagonal.data());
-    if (failed >= 0) throw std::domain_error("a covariance with the noise added is not positive definite");
+    std::vector<double> noisy = with_noise(mixture.covariances, K_, E_, noise_variance);
+    std::vector<double> log_diagonal(K_), inverse_diagonal(K_ * E_);
     full::factorize(noisy.data(), K_, E_, options.n_threads, whiteners_.data(), log_diagonal.data(),
                     inverse_diagonal.data());
     for (std::size_t k = 0; k < K_; ++k) constants_[k] += log_diagonal[k];
     std::vector<std::size_t> rows = full::stage_candidates(E_);
     rows.pop_back();
     tails_ = full::tails_of(mixture.means, noisy.data(), K_, E_, noise_variance, std::move(rows), options.n_threads);
-    std::fill(noisy.begin(), noisy.end(), 0.0);
-    full::transpose_whiteners(exact.data(), K_, E_, options.n_threads, noisy.data());
+    const std::vector<double> filters = filters_of(std::move(noisy), K_, E_, noise_variance, options.n_threads);
     for (std::size_t k = 0; k < K_; ++k) filters_.emplace_back(E_, n_);
-    const Eigen::Map<const Matrix> axes(mixture.axes, static_cast<Eigen::Index>(n_), size);
+    const Eigen::Map<const RowMajor> axes(mixture.axes, static_cast<Eigen::Index>(n_), size);
     parallel::chunks(
         K_, 1, options.n_threads, [] { return 0; },
         [&](int, std::size_t k, std::size_t) {
-          // C (C + vI)⁻¹ = I − v Wᵀ W, then back from the axes.
-          const Eigen::Map<const Matrix> upper(noisy.data() + k * square, size, size);
-          Matrix filter = -noise_variance * (upper * upper.transpose());
-          filter.diagonal().array() += 1.0;
+          const Eigen::Map<const RowMajor> filter(filters.data() + k * square, size, size);
           weights_[k] = static_cast<T>(std::pow(1 + filter.trace(), -options.weighting));
-          const Matrix whole = filter * axes.transpose();
+          const RowMajor whole = filter * axes.transpose();  // back from the axes
           for (std::size_t d = 0; d < E_; ++d)
             for (std::size_t e = 0; e < n_; ++e)
               filters_[k].at(d, e) = static_cast<T>(whole(static_cast<Eigen::Index>(d), static_cast<Eigen::Index>(e)));
@@ -653,6 +678,23 @@ void estimate(const T* noisy, std::size_t n, const Mixture& mixture, double nois
         T* own = out + begin * size;
         std::copy(noisy + begin * size, noisy + end * size, own);
         apply(filter, local.scratch, options, size, own, end - begin, begin, local.means, components + begin);
+      });
+}
+
+void adapt(const double* covariances, const double* moments, const double* counts, std::size_t n_components,
+           std::size_t n_features, double noise_variance, double prior_count, int n_threads, double* adapted) {
+  const std::vector<double> filters = filters_of(with_noise(covariances, n_components, n_features, noise_variance),
+                                                 n_components, n_features, noise_variance, n_threads);
+  const auto size = static_cast<Eigen::Index>(n_features);
+  parallel::chunks(
+      n_components, 1, n_threads, [] { return 0; },
+      [&](int, std::size_t k, std::size_t) {
+        const std::size_t place = k * n_features * n_features;
+        const Eigen::Map<const RowMajor> C(covariances + place, size, size), S(moments + place, size, size),
+            F(filters.data() + place, size, size);
+        const RowMajor filtered = F * S;
+        const RowMajor sum = filtered * F.transpose() + counts[k] * noise_variance * F + prior_count * C;
+        Eigen::Map<RowMajor>(adapted + place, size, size) = (sum + sum.transpose()) / (2 * (counts[k] + prior_count));
       });
 }
 

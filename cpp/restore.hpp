@@ -66,4 +66,13 @@ template <class T, class Mixture>
 void estimate(const T* noisy, std::size_t n, const Mixture& mixture, double noise_variance, const Options& options,
               T* out, std::int32_t* components);
 
+// One step of EM for the covariances of a signal in noise. With the filters F_k = C_k (C_k + vI)⁻¹, from the moments
+// S_k = Σ_n γ_nk (y_n − μ_k)(y_n − μ_k)ᵀ of noisy samples, N_k = Σ_n γ_nk, and as if a samples more had had C_k:
+//
+//     C_k ← (F_k S_k F_kᵀ + N_k v F_k + a C_k) / (N_k + a)
+//
+// C and S are (K, D, D), `counts` N (K,). Throws std::domain_error if a C_k + vI is not positive definite.
+void adapt(const double* covariances, const double* moments, const double* counts, std::size_t n_components,
+           std::size_t n_features, double noise_variance, double prior_count, int n_threads, double* adapted);
+
 }  // namespace convgmm::restore

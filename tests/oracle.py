@@ -1,5 +1,6 @@
 """The slow, obvious float64 mathematics that every fast path is compared with: full planes, dense responsibilities."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -281,6 +282,62 @@ def denoised_image(
         total[s] += weight * estimate.reshape(patch)
         count[s] += weight
     return total / count
+
+
+def adapted_mixture(
+    patches: Array, weights: Array, means: Array, covariances: Array, noise_var: float, prior_count: float
+) -> tuple[Array, Array]:
+    """Return weights and covariances after a step of EM on noisy patches (n, D), whose signals are what is missing.
+
+    Every component's expected moments of the signal, given each patch, are averaged with `prior_count` of its own.
+    """
+    n, D = patches.shape
+    joint = np.empty((n, len(weights)))
+    moments = np.empty((len(weights), n, D, D))
+    for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
+        noisy = covariance + noise_var * np.eye(D)
+        solved = np.linalg.solve(noisy, (patches - mean).T).T
+        joint[:, k] = np.log(weights[k]) - 0.5 * (
+            ((patches - mean) * solved).sum(axis=1) + np.linalg.slogdet(2 * np.pi * noisy)[1]
+        )
+        signal = solved @ covariance
+        uncertain = covariance - covariance @ np.linalg.solve(noisy, covariance)
+        moments[k] = signal[:, :, None] * signal[:, None, :] + uncertain
+    gamma = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+    counts = gamma.sum(axis=0)
+    sums = np.einsum("nk,knij->kij", gamma, moments) + prior_count * covariances
+    return (counts + prior_count * weights) / (n + prior_count), sums / (counts + prior_count)[:, None, None]
+
+
+def by_octaves(image: Array, sigma: float, change: Callable[[Array, float], Array], n: int, share: float) -> Array:
+    """Return a changed image whose lowest frequencies are those of its changed half, by products with matrices."""
+    changed = change(image, sigma)
+    if n == 1:
+        return changed
+    whole = [cosine_matrix(size) for size in image.shape]
+    half = [cosine_matrix((size + 1) // 2) for size in image.shape]
+    corner = np.ix_(*(range(len(c)) for c in half))
+    scale = np.sqrt(np.prod([len(c) for c in half]) / image.size)
+    smaller = scale * transformed(transformed(image, whole)[corner], [c.T for c in half])
+    below = transformed(by_octaves(smaller, scale * sigma, change, n - 1, share), half) / scale
+    kept = np.ix_(*(range(int(np.ceil(share * len(c)))) for c in half))
+    frequencies = transformed(changed, whole)
+    frequencies[kept] = below[kept]
+    return transformed(frequencies, [c.T for c in whole])
+
+
+def cosine_matrix(n: int) -> Array:
+    """Return the orthonormal DCT-II (n, n): frequencies along the rows."""
+    matrix = np.sqrt(2 / n) * np.cos(np.pi * np.outer(np.arange(n), np.arange(n) + 0.5) / n)
+    matrix[0] /= np.sqrt(2)
+    return matrix
+
+
+def transformed(image: Array, matrices: list[Array]) -> Array:
+    """Multiply every axis of an image by its matrix."""
+    for axis, matrix in enumerate(matrices):
+        image = np.moveaxis(np.tensordot(matrix, image, axes=(1, axis)), 0, axis)
+    return image
 
 
 @dataclass

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.fft import dctn
 
 import oracle
-from convgmm import ConvGMM, FullGMM, TorusGMM, restore
+from convgmm import ConvGMM, FullGMM, TorusGMM, octaves, restore
 from convgmm.datasets import load_sample_images
 from convgmm.families.gaussians import average_of_patches
 
 SIGMA = 0.1
 W = restore.WEIGHTING
+PLAIN = {"octaves": 1, "adapt": 0}
 
 
 def scene(shape=(31, 37), seed=0):
@@ -97,10 +99,106 @@ def test_the_average_of_all_patches_is_that_of_the_oracle(case, average):
     )
     exact = average_of_patches(gaussians, y, model.model_.shape, SIGMA**2, average=average, weighting=W)
     np.testing.assert_allclose(exact, expected, atol=1e-7)
-    restored = restore.denoise(y.astype(np.float32), SIGMA, model, average=average)
+    restored = restore.denoise(y.astype(np.float32), SIGMA, model, average=average, **PLAIN)
     assert restored.dtype == np.float32
     np.testing.assert_allclose(restored, expected, atol=1e-4)
     assert np.std(expected - scene(shape)) < 0.9 * SIGMA
+
+
+def strided(image, patch, apart, remove_mean):
+    views = np.lib.stride_tricks.sliding_window_view(image, patch)[(slice(None, None, apart),) * len(patch)]
+    flat = views.reshape(-1, np.prod(patch))
+    return flat - flat.mean(axis=1, keepdims=True) if remove_mean else np.ascontiguousarray(flat)
+
+
+def adapted_mixture(model, flat, mixture, noise_var, prior_count):
+    """Return the oracle's mixture after a step, with covariances of the model's form: others do not fit it better."""
+    weights, covariances = oracle.adapted_mixture(flat, *mixture, noise_var, prior_count)
+    patch = model.model_.shape
+    if not hasattr(model, "covariances_"):
+        basis = np.eye(len(covariances[0])).reshape(-1, *patch)
+        axes = tuple(range(1, len(patch) + 1))
+        if model.basis == "fourier":
+            rows = np.fft.fftn(basis, axes=axes, norm="ortho").reshape(len(basis), -1).T
+            diagonal = np.einsum("ei,kij,ej->ke", rows, covariances, rows.conj()).real
+            covariances = oracle.circulant(diagonal.reshape(-1, *patch))
+        else:
+            rows = dctn(basis, axes=axes, norm="ortho").reshape(len(basis), -1).T
+            covariances = oracle.reflected(np.einsum("ei,kij,ej->ke", rows, covariances, rows).reshape(-1, *patch))
+    return weights, mixture[1], covariances
+
+
+def covariances_of(gaussians):
+    if hasattr(gaussians, "covariances"):
+        return gaussians.axes @ gaussians.covariances @ gaussians.axes.T
+    return np.stack([gaussians.axes @ np.diag(v[gaussians.group]) @ gaussians.axes.T for v in gaussians.variances])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_of_adaptation_is_that_of_the_oracle(case):
+    make, options, shape = CASES[case]
+    model = make(**options)
+    flat = strided(noisy(shape), model.model_.shape, 2, options.get("remove_mean", True))
+    mixture = mixture_of(model)
+    mixture = tuple(part[mixture[0] > 1e-290] for part in mixture)  # scales that are never used are no Gaussians
+    weights, _, covariances = adapted_mixture(model, flat, mixture, SIGMA**2, 5.0)
+    gaussians = model.model_.gaussians().for_patches_without_mean()
+    one = gaussians.adapted(flat, SIGMA**2, 5.0, n_threads=1)
+    np.testing.assert_allclose(np.exp(one.log_weights), weights, atol=1e-9)
+    np.testing.assert_allclose(covariances_of(one), covariances, atol=1e-9)
+    assert np.abs(covariances_of(one) - covariances_of(gaussians)).max() > 1e-3
+    two = gaussians.adapted(flat, SIGMA**2, 5.0, n_threads=2)
+    np.testing.assert_array_equal(covariances_of(one), covariances_of(two))
+    np.testing.assert_array_equal(one.log_weights, two.log_weights)
+    single = gaussians.adapted(flat.astype(np.float32), SIGMA**2, 5.0)
+    np.testing.assert_allclose(covariances_of(single), covariances, atol=2e-5)
+    few = gaussians.adapted(flat[:1], SIGMA**2, 1e9)
+    np.testing.assert_allclose(covariances_of(few), covariances_of(gaussians), atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["spectra", "spectra of volumes", "zero means", "windows of a torus, scales"])
+def test_noise_is_taken_out_by_octaves_with_adapted_mixtures(case):
+    make, options, shape = CASES[case]
+    model = make(**options)
+    patch, y = model.model_.shape, noisy(shape)
+
+    def change(image, sigma):
+        flat = strided(image, patch, restore.LEAST_APART, True)
+        mixture = adapted_mixture(model, flat, mixture_of(model), sigma**2, restore.PRIOR_COUNT)
+        return oracle.denoised_image(image, patch, True, *mixture, noise_var=sigma**2, average=False, weighting=W)
+
+    fits = all((size + 1) // 2 >= 2 * side for size, side in zip(shape, patch, strict=True))
+    expected = oracle.by_octaves(y, SIGMA, change, 1 + fits, octaves.SHARE)
+    restored = restore.denoise(y.astype(np.float32), SIGMA, model)
+    np.testing.assert_allclose(restored, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(31, 37), (90,), (16, 21, 17)])
+def test_octaves_are_put_together_as_by_matrices(shape):
+    y, seen = noisy(shape), []
+
+    def change(image, sigma):
+        seen.append((image.shape, sigma))
+        return image**3 + sigma
+
+    found = octaves.by_octaves(y.astype(np.float32), 0.2, change, (8,) * len(shape), 2)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, oracle.by_octaves(y, 0.2, change, 2, octaves.SHARE), atol=2e-5)
+    assert seen[:2] == seen[2:]
+    assert seen[1][0] == tuple((size + 1) // 2 for size in shape)
+    unchanged = octaves.by_octaves(y.astype(np.float32), 0.2, lambda image, sigma: image, (1,) * len(shape), 9)
+    np.testing.assert_allclose(unchanged, y, atol=1e-5)
+
+
+def test_noise_is_white_in_every_octave():
+    noise = np.random.default_rng(0).standard_normal((256, 300)).astype(np.float32)
+    seen = []
+    octaves.by_octaves(noise, 1.0, lambda image, sigma: seen.append((image / sigma, sigma)) or image, (1, 1), 4)
+    assert len(seen) == 4
+    for number, (image, sigma) in enumerate(seen):
+        assert sigma == pytest.approx(0.5**number, rel=0.02)
+        assert np.std(image) == pytest.approx(1, abs=4 / np.sqrt(2 * image.size))
+        assert abs(np.mean(image[1:] * image[:-1])) < 4 / np.sqrt(image.size)
 
 
 @pytest.mark.parametrize("options", [{}, {"scales": 4}])
@@ -214,7 +312,7 @@ def test_splitting_is_that_of_its_formula():
             x, (6, 6), True, *mixture_of(model), noise_var=SIGMA**2 / beta, average=False, weighting=W
         )
         x = (y + beta * z) / (1 + beta)
-    np.testing.assert_allclose(restore.denoise(y, SIGMA, model, betas=betas), x, atol=1e-4)
+    np.testing.assert_allclose(restore.denoise(y, SIGMA, model, betas=betas, **PLAIN), x, atol=1e-4)
     general = restore.restore(y, lambda x: x, lambda y: y, SIGMA, np.array(betas) / SIGMA**2, model)
     np.testing.assert_allclose(general, x, atol=1e-4)
 
@@ -295,6 +393,8 @@ BAD = {
     "stride": (lambda m: restore.denoise(scene(), 0.1, m, stride=4), "stride must be at most 3"),
     "no stride": (lambda m: restore.denoise(scene(), 0.1, m, stride=0), "stride must be a positive"),
     "betas": (lambda m: restore.denoise(scene(), 0.1, m, betas=[1, -1]), "betas must be positive"),
+    "octaves": (lambda m: restore.denoise(scene(), 0.1, m, octaves=0), "octaves must be a positive"),
+    "adapt": (lambda m: restore.denoise(scene(), 0.1, m, adapt=-1), "adapt must be an int"),
     "range": (lambda m: restore.denoise(scene(), 0.1, m, data_range=0), "data_range must be positive"),
     "mask": (lambda m: restore.inpaint(scene(), np.zeros((3, 3), dtype=bool), m), "mask has shape"),
     "mask of numbers": (lambda m: restore.inpaint(scene(), np.zeros((31, 37)), m), "boolean"),
@@ -340,3 +440,8 @@ def test_the_shipped_prior_takes_noise_out_of_a_photograph():
     assert np.std(restored - clean) < 0.45 * 25 / 255
     np.testing.assert_allclose(restored, restore.denoise(y.astype(np.float32)), atol=1e-3)
     assert np.std(restore.denoise(y, stride=2) - clean) < 0.45 * 25 / 255
+    errors = [
+        np.std(restore.denoise(y, 25 / 255, octaves=octaves, adapt=adapt) - clean)
+        for octaves, adapt in ((1, 0), (3, 0), (3, 1), (3, 2))
+    ]
+    assert errors == sorted(errors, reverse=True)

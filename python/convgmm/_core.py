@@ -49,6 +49,7 @@ full_transpose_whiteners = _chosen.full_transpose_whiteners
 half_spectrum = _chosen.half_spectrum
 principal_axes = _chosen.principal_axes
 project = _chosen.project
+restore_adapt = _chosen.restore_adapt
 restore_add_diagonal = _chosen.restore_add_diagonal
 restore_add_rotated = _chosen.restore_add_rotated
 restore_diagonal = _chosen.restore_diagonal

@@ -128,6 +128,14 @@ def torus_maximize(
 ) -> _Float64: ...
 
 # bind_restore
+def restore_adapt(
+    covariances: _Float64,
+    moments: _Float64,
+    counts: _Float64,
+    noise_variance: float,
+    prior_count: float,
+    n_threads: int,
+) -> _Float64: ...
 def restore_add_diagonal(
     noisy: _Floats,
     sums: _Floats,

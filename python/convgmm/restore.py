@@ -1,7 +1,9 @@
 """Photographs restored with a mixture of patches: noise, missing values, blur, and any other linear operator.
 
 Every patch of the image is estimated under the mixture as if it were in white noise, and overlapping estimates are
-averaged. Once is enough for noise. Otherwise, by half-quadratic splitting (Zoran and Weiss 2011),
+averaged. Once is enough for noise, with a mixture that was adapted to the image (Luo, Chan and Nguyen 2016), and with
+the lowest frequencies from the image at half its size, where patches see twice as far. Otherwise, by half-quadratic
+splitting (Zoran and Weiss 2011),
 
     min_x  ‖A x − y‖² / σ²  +  β n/m Σ_i ‖z_i − R_i x‖²  −  2 Σ_i log p(z_i)
 
@@ -10,12 +12,13 @@ alternates, for growing β, between the patches z_i in noise of variance 1/β an
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.signal import fftconvolve
@@ -23,12 +26,17 @@ from tqdm.auto import tqdm
 
 from .families.gaussians import Gaussians, average_of_patches, tile_ranges
 from .model import Model
+from .octaves import by_octaves
 from .picture import Picture, Plane
 
 __all__ = ["deblur", "denoise", "estimate_sigma", "inpaint", "restore"]
 
 #: How much more estimates count that keep little of the noise. Chosen on three photographs of BSDS500 `test`, 2026-11.
 WEIGHTING = 0.25
+#: About how many patches of the image a mixture is adapted to, how far apart they are at least, and like how many each
+#: component counts. On five photographs of BSDS500 `test`, 2026-11, four times as many patches gain 0.006 dB in noise
+#: of 25 grey levels, and counts from 2 to 75 differ by less than 0.01.
+ADAPTING, LEAST_APART, PRIOR_COUNT = 10_000, 3, 8.0
 #: Penalties of the splitting for noise alone, in units of 1/σ² (Zoran and Weiss 2011).
 BETAS = (1.0, 4.0, 8.0, 16.0, 32.0)
 #: Penalties where more than noise is to be undone, in units of 1/white²: patches first in noise of 0.14, last of 0.018.
@@ -45,6 +53,8 @@ def denoise(
     model: Any = None,
     *,
     betas: Sequence[float] | None = None,
+    octaves: int = 3,
+    adapt: int = 1,
     average: bool = False,
     stride: int = 1,
     data_range: float | None = None,
@@ -67,10 +77,16 @@ def denoise(
         have along the constant patch less than 1 % of a pixel's variance: they are those of patches without means.
     betas : sequence of float, default=None
         Rising penalties of half-quadratic splitting, in units of 1/σ²; None: one step.
+    octaves : int, default=3
+        Sizes at which the image is looked at, each half of the one before, as long as two patches fit along each axis:
+        the lowest frequencies are those of the smaller image. 1: only as it is.
+    adapt : int, default=1
+        Steps of EM that the mixture makes first, on patches of the noisy image. 0: it stays as it is.
     average : bool, default=False
         The posterior mean of every patch instead of its likeliest component's estimate.
     stride : int, default=1
-        One patch in each cell of so many pixels a side, at a place drawn in it: 2 takes a quarter of the time.
+        One patch in each cell of so many pixels a side, at a place drawn in it: 2 takes half the time, and a quarter
+        where nothing is adapted.
     data_range : float, default=None
         What counts as white; None: the largest value of integers of 8 or 16 bits, 1 for floats.
     seed : int, default=0
@@ -99,15 +115,22 @@ def denoise(
     if sigma is None:
         sigma = estimate_sigma(picture.planes[0]) / picture.scale
     noise = _checked_sigma(sigma) * picture.scale
+    if octaves < 1 or int(octaves) != octaves:
+        raise ValueError(f"octaves must be a positive int, got {octaves}.")
+    if adapt < 0 or int(adapt) != adapt:
+        raise ValueError(f"adapt must be an int, 0 or more, got {adapt}.")
+    schedule = None if betas is None else _checked_betas(betas)
     if noise == 0:
         return picture.image.copy()
-    if betas is None:
-        return picture.changed(lambda y: prior.estimate(y, noise**2))
 
-    def split(y: Plane) -> Plane:
-        return prior.split(y, _checked_betas(betas) / noise**2, lambda z, beta: _mixed(y, z, beta * noise**2))
+    def at_one_size(y: Plane, deviation: float) -> Plane:
+        own = prior.adapted(y, deviation**2, int(adapt))
+        if schedule is None:
+            return own.estimate(y, deviation**2)
+        return own.split(y, schedule / deviation**2, lambda z, beta: _mixed(y, z, beta * deviation**2))
 
-    return picture.changed(split)
+    two_patches = tuple(2 * side for side in prior.patch)
+    return picture.changed(lambda y: by_octaves(y, noise, at_one_size, two_patches, int(octaves)))
 
 
 def inpaint(
@@ -397,6 +420,21 @@ class Prior:
             raise ValueError(f"an image of shape {shape} is smaller than a patch of the model, {self.patch}.")
         if 2 * self.stride > min(self.patch) + 1:
             raise ValueError(f"stride must be at most {(min(self.patch) + 1) // 2} for patches of {self.patch}.")
+
+    def adapted(self, y: Plane, noise_var: float, n_steps: int) -> "Prior":
+        """Return the prior after some steps of EM on patches from all over a noisy image."""
+        if not n_steps:
+            return self
+        places = np.prod([size - side + 1 for size, side in zip(y.shape, self.patch, strict=True)])
+        apart = max(LEAST_APART, int(np.ceil((places / ADAPTING) ** (1 / self.n_axes))))
+        chosen = sliding_window_view(y, self.patch)[(slice(None, None, apart),) * self.n_axes]
+        patches = chosen.reshape(-1, np.prod(self.patch))
+        gaussians = self.gaussians
+        if gaussians.removes_mean:
+            patches = patches - patches.mean(axis=1, keepdims=True)
+        for _ in range(n_steps):
+            gaussians = gaussians.adapted(patches, noise_var, PRIOR_COUNT, n_threads=self.n_threads)
+        return replace(self, gaussians=gaussians)
 
     def estimate(self, y: Plane, noise_var: float, step: int = 0) -> Plane:
         """Return the mean of the estimates of all patches in noise of this variance."""

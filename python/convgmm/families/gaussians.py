@@ -8,6 +8,7 @@ or the posterior mean Σ_k γ_k x̂_k.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -61,6 +62,47 @@ class Gaussians:
         estimates, likeliest = type(self)._estimate(patches, *options, *self._parts(), self.log_weights)
         return estimates, likeliest if self.components is None else self.components[likeliest].astype(np.int32)
 
+    def adapted(self, patches: Floats, noise_var: float, prior_count: float, *, n_threads: int = 0) -> "Gaussians":
+        """Return the mixture after one step of EM on noisy patches, as if `prior_count` more had followed the mixture.
+
+        With F_k = C_k (C_k + v I)⁻¹, N_k = Σ γ_k, N patches, and a for the count, which every component has for itself,
+
+            C_k ← [Σ γ_k F_k (y − μ_k)(y − μ_k)ᵀ F_kᵀ + N_k v F_k + a C_k] / (N_k + a),   π_k ← (N_k + a π_k) / (N + a).
+
+        Means stay.
+
+        Parameters
+        ----------
+        patches : ndarray of shape (n, n_values)
+            Noisy patches, flattened, without their means where the model leaves them out.
+        noise_var : float
+            Variance v of the noise.
+        prior_count : float
+            The number a.
+        n_threads : int, default=0
+            Threads; 0: what OpenMP would use.
+
+        Returns
+        -------
+        adapted : Gaussians
+            Of the same form.
+
+        Raises
+        ------
+        ValueError
+            If a patch has no density.
+        """
+        with _density_explained():
+            adapted, counts = self._adapted(patches, noise_var, prior_count, n_threads)
+        weights = (counts + prior_count * np.exp(self.log_weights)) / (counts.sum() + prior_count)
+        return replace(adapted, log_weights=np.log(np.maximum(weights, np.finfo(np.float64).tiny)))
+
+    def _adapted(
+        self, patches: Floats, noise_var: float, prior_count: float, n_threads: int
+    ) -> tuple["Gaussians", NDArray[np.float64]]:
+        """Return the mixture with adapted covariances, and N_k."""
+        raise NotImplementedError
+
     def add_estimates(
         self,
         noisy: Floats,
@@ -107,6 +149,23 @@ class Diagonal(Gaussians):
     def _parts(self) -> tuple[NDArray[Any], ...]:
         return self.axes, self.group, self.variances
 
+    def _adapted(
+        self, patches: Floats, noise_var: float, prior_count: float, n_threads: int
+    ) -> tuple["Diagonal", NDArray[np.float64]]:
+        origin = np.zeros(patches.shape[1])
+        first_of_groups = np.argsort(self.group, kind="stable")
+        coordinates = _core.project(patches, origin, np.ascontiguousarray(self.axes[:, first_of_groups]), n_threads)
+        size = np.bincount(self.group).astype(np.float64)
+        begins = np.concatenate([[0], np.cumsum(size)[:-1]]).astype(np.int64)
+        with np.errstate(over="ignore"):  # the core says which sample has no density
+            squares = np.add.reduceat(coordinates**2, begins, axis=1) / size.astype(patches.dtype)
+        noisy = self.variances + noise_var
+        constants = self.log_weights - 0.5 * (np.log(noisy) * size).sum(axis=1)
+        counts, power, _ = _core.spectral_expect(squares, size, noisy, constants, None, n_threads)
+        share, gain = counts[:, None], self.variances / noisy
+        sums = gain**2 * power + share * noise_var * gain + prior_count * self.variances
+        return replace(self, variances=sums / (share + prior_count)), counts
+
 
 @dataclass(frozen=True, eq=False)
 class Rotated(Gaussians):
@@ -145,6 +204,20 @@ class Rotated(Gaussians):
 
     def _parts(self) -> tuple[NDArray[Any], ...]:
         return self.centre, self.axes, self.means, self.covariances
+
+    def _adapted(
+        self, patches: Floats, noise_var: float, prior_count: float, n_threads: int
+    ) -> tuple["Rotated", NDArray[np.float64]]:
+        coordinates = _core.project(patches, self.centre, self.axes, n_threads)
+        factorize = _core.full_factorize_float32 if patches.dtype == np.float32 else _core.full_factorize_float64
+        noisy = self.covariances + noise_var * np.eye(self.covariances.shape[1])
+        whiteners, log_diagonal, _, _ = factorize(noisy, n_threads)
+        unknown = np.full(len(patches), -1, dtype=np.int32)
+        counts, _, moments, *_ = _core.full_expect(
+            coordinates, self.means, whiteners, self.log_weights + log_diagonal, None, unknown, [], n_threads
+        )
+        covariances = _core.restore_adapt(self.covariances, moments, counts, noise_var, prior_count, n_threads)
+        return replace(self, covariances=covariances), counts
 
 
 def average_of_patches(
@@ -198,7 +271,7 @@ def average_of_patches(
     """
     sums, counts = np.zeros_like(noisy), np.zeros_like(noisy)
     for tiles in progress or tile_ranges(noisy.shape, patch, stride):
-        try:
+        with _density_explained():
             gaussians.add_estimates(
                 noisy,
                 sums,
@@ -212,13 +285,19 @@ def average_of_patches(
                 weighting=weighting,
                 n_threads=n_threads,
             )
-        except _core.NoDensity:
-            raise ValueError(
-                "a patch of the image has no finite log-density under any component: its values are too far from the "
-                "model's; is data_range what white is?"
-            ) from None
     sums /= counts
     return sums
+
+
+@contextmanager
+def _density_explained() -> Iterator[None]:
+    try:
+        yield
+    except _core.NoDensity:
+        raise ValueError(
+            "a patch of the image has no finite log-density under any component: its values are too far from the "
+            "model's; is data_range what white is?"
+        ) from None
 
 
 #: Tiles that one call of the core works on: beyond, it would be seconds between two looks at a progress bar.
