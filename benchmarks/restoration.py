@@ -69,8 +69,8 @@ class Damaged:
         inside = (slice(self.margin, -self.margin or None),) * 2
         restored, clean = (np.clip(image[inside], 0, 1).astype(np.float64) for image in (estimate, self.clean))
         return {
-            "psnr": float(-10 * np.log10(np.mean((restored - clean) ** 2))),
-            "ssim": float(structural_similarity(restored, clean, data_range=1)),
+            "psnr": round(float(-10 * np.log10(np.mean((restored - clean) ** 2))), 4),
+            "ssim": round(float(structural_similarity(restored, clean, data_range=1)), 4),
         }
 
 
@@ -251,7 +251,7 @@ def main() -> None:
                     started = time.perf_counter()
                     method(damaged.seen, damaged.known)
                     taken = time.perf_counter() - started
-                    report["seconds"].setdefault(task, {}).setdefault(name, []).append(taken)
+                    report["seconds"].setdefault(task, {}).setdefault(name, []).append(round(taken, 4))
                     continue
                 rows = report["results"].setdefault(task, {}).setdefault(name, {})
                 if photograph not in rows:
