@@ -388,6 +388,7 @@ class Cluster(Problem):
 
         super().__init__(family, self._retried(census), n_threads)
         self._represent()
+        self._retried(self._ready)
 
     def _readings(self, family: Family) -> list[Any]:
         known = self._partitions
@@ -406,6 +407,13 @@ class Cluster(Problem):
             for index in known.used
         ]
 
+    def _ready(self) -> None:
+        """Wait until the workers hold all samples as the hot loop reads them."""
+        if not self._held:
+            self._held = self._readings(self.family)
+            self._represent()
+        self._wait(self._held)
+
     def _represent(self) -> None:
         frame = self._client.submit(_hold, Whole(self.frame), pure=False)
         self._held = [
@@ -416,9 +424,7 @@ class Cluster(Problem):
         """Return the statistics of all samples, or of a mini-batch of them."""
 
         def sums() -> Any:
-            if not self._held:
-                self._held = self._readings(self.family)
-                self._represent()
+            self._ready()
             scattered = self._client.scatter(Whole(prepared), broadcast=True, hash=False)
             return self._sum(
                 self._held, lambda held: (_pass, self.family, scattered, held, assign, share), most=_MOST_SUMS
