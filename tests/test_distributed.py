@@ -130,7 +130,7 @@ def test_callbacks_monitors_and_acceleration_as_in_memory(client, samples):
         def converged(self, progress):
             return len(progress.lower_bounds) == 6
 
-    for options in ({"accelerate": "squarem"}, {"monitor": Sixth()}):
+    for options in ({"accelerate": "momentum"}, {"accelerate": "squarem"}, {"monitor": Sixth()}):
         assert_close(distributed.fit(conv(**options), X), conv(**options).fit(samples), 1e-9)
 
     def callback(iteration):

@@ -166,7 +166,8 @@ def test_partial_fit_goes_on_from_a_fit(mixture, tmp_path):
 # ---- acceleration ----------------------------------------------------------------------------------------------------
 
 
-def test_accelerated_em_never_falls_and_takes_fewer_passes(mixture):
+@pytest.mark.parametrize("accelerate", ["momentum", "squarem"])
+def test_accelerated_em_never_falls_and_takes_fewer_passes(mixture, accelerate):
     n_passes = np.zeros(2)
     for seed in range(3):
         X = mixture.samples(1000, seed=seed)
@@ -174,7 +175,7 @@ def test_accelerated_em_never_falls_and_takes_fewer_passes(mixture):
             warnings.simplefilter("error")
             warnings.simplefilter("ignore", ConvergenceWarning)
             plain = mixture.make(tol=0, max_iter=100).fit(X)
-            fast = mixture.make(tol=0, max_iter=100, accelerate="squarem").fit(X)
+            fast = mixture.make(tol=0, max_iter=100, accelerate=accelerate).fit(X)
         assert (np.diff(fast.lower_bounds_) > -1e-7 * (1 + abs(fast.lower_bounds_[1:]))).all()
         assert fast.n_iter_ == len(fast.lower_bounds_) == 100
         target = min(plain.lower_bound_, fast.lower_bound_) - 0.001
@@ -232,7 +233,7 @@ def test_coordinates_out_of_reach_are_refused(mixture):
 @pytest.mark.parametrize("algorithm", ["hard", "stochastic"])
 def test_only_em_is_accelerated(mixture, algorithm):
     with pytest.raises(ValueError, match="accelerate"):
-        mixture.make(accelerate="squarem", algorithm=algorithm).fit(mixture.samples())
+        mixture.make(accelerate="momentum", algorithm=algorithm).fit(mixture.samples())
 
 
 # ---- callbacks -------------------------------------------------------------------------------------------------------
@@ -336,6 +337,7 @@ OPTIONS = [
     {},
     {"algorithm": "stochastic"},
     {"algorithm": "online", "batch_size": 100, "n_epochs": 2},
+    {"accelerate": "momentum"},
     {"accelerate": "squarem"},
     {"n_init": 3},
     {"tol": 0.2, "monitor": Patience(6)},
@@ -343,7 +345,9 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("options", OPTIONS, ids=["em", "stochastic", "online", "squarem", "n_init", "monitor"])
+@pytest.mark.parametrize(
+    "options", OPTIONS, ids=["em", "stochastic", "online", "momentum", "squarem", "n_init", "monitor"]
+)
 def test_a_fit_that_was_cut_off_ends_with_the_same_bits(mixture, options, streamed, tmp_path, monkeypatch):
     monkeypatch.setattr("convgmm.checkpoint._SHARE_OF_TIME", np.inf)  # written after every iteration
     X = mixture.samples()
