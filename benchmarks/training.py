@@ -211,12 +211,12 @@ def _shares(rows: list[Row]) -> Iterator[str]:
     for which in dict.fromkeys(tuple(row[column] for column in columns) for row in rows):
         those = [row for row in rows if tuple(row[column] for column in columns) == which]
         ratios = [row["ratio"] for row in those]
-        half = sum(ratio <= 0.5 for ratio in ratios)  # noqa: PLR2004
+        half = sum(ratio <= 0.5 for ratio in ratios)
         middle, most = statistics.median(ratios), max(ratios)
         gained = statistics.fmean(row["accelerated"] - row["EM's limit"] for row in those)
         yield (
-            f"{', '.join(which)}: {half} of {len(ratios)} in half of EM's passes or fewer, median {middle:.2f}, at most "
-            f"{most:.2f}; limits higher by {gained:.3f} on average"
+            f"{', '.join(which)}: {half} of {len(ratios)} in half of EM's passes or fewer, median {middle:.2f}, "
+            f"at most {most:.2f}; limits higher by {gained:.3f} on average"
         )
 
 
@@ -266,7 +266,7 @@ CASES = {
 def _shown(value: Any) -> str:
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) else str(value)
-    return f"{value:.1g}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"  # noqa: PLR2004
+    return f"{value:.1g}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"
 
 
 def table(report: dict[str, Any]) -> Iterator[str]:
@@ -283,6 +283,16 @@ def table(report: dict[str, Any]) -> Iterator[str]:
         yield ""
         for line in case.summary(rows):
             yield from (f"{line}.", "")
+
+
+def add(store: Path, name: str, row: Row) -> None:
+    """Add a line to what is stored, in the place of one of the same keys; another process may have added some."""
+    report = json.loads(store.read_text()) if store.exists() else {"cases": {}}
+    keys = CASES[name].keys
+    rows = [each for each in report["cases"].get(name, []) if any(each[key] != row[key] for key in keys)]
+    report["cases"][name] = sorted([*rows, row], key=lambda each: [str(each[key]).rjust(20) for key in keys])
+    write_atomically(store, (json.dumps(report | {"machine": hardware()}, indent=1) + "\n").encode())
+    write_atomically(store.with_suffix(".md"), ("\n".join(table(report)) + "\n").encode())
 
 
 def main() -> None:
@@ -309,15 +319,7 @@ def main() -> None:
         options = {"seeds": (0,)} | case.usual | {key: value for key, value in given.items() if value is not None}
         for row in case.measure(Settings(**{"threads": None, "data_dir": None} | options)):
             print(name, row, flush=True)
-            row = row | {"load": load_average()[0]}
-            report = json.loads(store.read_text()) if store.exists() else {"cases": {}}
-            rows = report["cases"].setdefault(name, [])
-            others = [each for each in rows if any(each[key] != row[key] for key in case.keys)]
-            report["cases"][name] = sorted(
-                [*others, row], key=lambda each: [str(each[key]).rjust(20) for key in case.keys]
-            )
-            write_atomically(store, (json.dumps(report | {"machine": hardware()}, indent=1) + "\n").encode())
-            write_atomically(store.with_suffix(".md"), ("\n".join(table(report)) + "\n").encode())
+            add(store, name, row | {"load": load_average()[0]})
     print(store.with_suffix(".md").read_text())
 
 

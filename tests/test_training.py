@@ -333,15 +333,15 @@ class Killed(Exception):
     pass
 
 
-OPTIONS = [
-    {},
-    {"algorithm": "stochastic"},
-    {"algorithm": "online", "batch_size": 100, "n_epochs": 2},
-    {"accelerate": "momentum"},
-    {"accelerate": "squarem"},
-    {"n_init": 3},
-    {"tol": 0.2, "monitor": Patience(6)},
-]
+OPTIONS = {
+    "em": {},
+    "stochastic": {"algorithm": "stochastic"},
+    "online": {"algorithm": "online", "batch_size": 100, "n_epochs": 2},
+    "momentum": {"accelerate": "momentum"},
+    "squarem": {"accelerate": "squarem"},
+    "n_init": {"n_init": 3},
+    "monitor": {"tol": 0.2, "monitor": Patience(6)},
+}
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -446,7 +446,7 @@ convgmm.checkpoint._SHARE_OF_TIME = np.inf  # written after every iteration
 path, model, rng = Path("fit"), Path("model"), np.random.default_rng(0)
 n_kills = n_equal = n_while_writing = number = 0
 while n_kills < 20:
-    entry, options = MIXTURES[number % len(MIXTURES)], OPTIONS[number % len(OPTIONS)]
+    entry, (kind, options) = MIXTURES[number % len(MIXTURES)], list(OPTIONS.items())[number % len(OPTIONS)]
     X = entry.samples(1000)
     given = Parts(X, 300, 700) if number // len(OPTIONS) % 2 else X
     make = lambda **more: entry.make(**{{"tol": 0, "max_iter": 30, "n_threads": 1, **options, **more}})
@@ -472,10 +472,10 @@ while n_kills < 20:
         assert_same(type(whole).load(model), whole)
         n_equal += n_here
     except AssertionError as error:
-        print(entry.name, options, n_here, error)
+        print(entry.name, kind, n_here, error)
     n_kills += n_here
     number += 1
-    print(entry.name, options, n_here, file=sys.stderr)
+    print(entry.name, kind, n_here, file=sys.stderr)
 print(n_kills, "kills,", n_while_writing, "while the file was written", file=sys.stderr)
 print(n_kills - n_equal)
 """

@@ -1,9 +1,9 @@
-"""EM with momentum (Nesterov, Soviet Mathematics Doklady 1983; restarts: O'Donoghue and Candès 2015).
+"""EM with momentum (Nesterov, Soviet Mathematics Doklady 1983; with a 4 for his 3, Chambolle and Dossal 2015).
 
-    y = x' + β (x' − x),    β = k / (k + 3),    x'' = M(y)
+    y = x' + β (x' − x),    β = k / (k + 4),    x'' = M(y)
 
 x and x' are what the last two steps of EM, M, led to, in the family's unbounded coordinates, and k counts steps. A pass
-at y tells its likelihood and gives the next step, so that every pass is one. If the likelihood at y is below the
+at y tells its likelihood and gives the next step, so that every pass is a step. If the likelihood at y is below the
 largest so far by more than rounding, EM goes on from x' and k is halved: so it never falls. That costs the pass.
 
 In a valley that EM descends in c steps this takes about √c. What is kept is one vector beside the parameters.
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from .families import CollapseError, Family
 
+# With 3 covariances end in worse optima: 2 of 14 fits of 24 to 20,000 patches of 8×8, with 4 none (2026-11).
+_DELAY = 4.0
 # Largest β: what a step adds is forgotten after about 20.
 _MOST = 0.95
 
@@ -67,7 +69,7 @@ class Momentum:
         known = Momentum(None, at, largest, self.n_steps + 1)
         if self.at is None:
             return replace(known, n_steps=0)
-        inertia = min(known.n_steps / (known.n_steps + 3), _MOST)
+        inertia = min(known.n_steps / (known.n_steps + _DELAY), _MOST)
         try:
             return replace(known, tried=family.at_coordinates(at + inertia * (at - self.at), parameters, frame))
         except CollapseError:  # too far: without a pass
