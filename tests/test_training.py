@@ -166,7 +166,7 @@ def test_partial_fit_goes_on_from_a_fit(mixture, tmp_path):
 # ---- acceleration ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("accelerate", ["momentum", "squarem"])
+@pytest.mark.parametrize("accelerate", ["momentum", pytest.param("squarem", marks=pytest.mark.slow)])
 def test_accelerated_em_never_falls_and_takes_fewer_passes(mixture, accelerate):
     n_passes = np.zeros(2)
     for seed in range(3):
@@ -346,7 +346,8 @@ OPTIONS = {
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
-    "options", OPTIONS, ids=["em", "stochastic", "online", "momentum", "squarem", "n_init", "monitor"]
+    "options",
+    [pytest.param(each, id=name, marks=[pytest.mark.slow] * (name == "squarem")) for name, each in OPTIONS.items()],
 )
 def test_a_fit_that_was_cut_off_ends_with_the_same_bits(mixture, options, streamed, tmp_path, monkeypatch):
     monkeypatch.setattr("convgmm.checkpoint._SHARE_OF_TIME", np.inf)  # written after every iteration
