@@ -222,13 +222,14 @@ def _shares(rows: list[Row]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Case:
-    """What a table holds, what is usual, which columns tell lines apart, and what the lines say together."""
+    """What a table holds, what is usual, which columns tell lines apart, what they say together; are there times?"""
 
     measure: Callable[[Settings], Iterator[Row]]
     title: str
     usual: dict[str, Any]
     keys: tuple[str, ...] = ("mixture", "patches")
     summary: Callable[[list[Row]], Iterator[str]] = lambda rows: iter(())
+    is_timed: bool = True
 
 
 CASES = {
@@ -237,6 +238,7 @@ CASES = {
         "Mini-batches beside EM, nats a patch",
         {"samples": (200_000,), "components": (32, 200), "seeds": (0, 1, 2), "iterations": 60},
         ("mixture", "patches", "seed"),
+        is_timed=False,
     ),
     "memory": Case(
         memory,
@@ -254,6 +256,7 @@ CASES = {
         {"samples": (50_000,), "components": (32,), "seeds": tuple(range(20)), "iterations": 1500},
         ("mixture", "patches", "accelerate", "seed"),
         _shares,
+        is_timed=False,
     ),
     "cluster": Case(
         on_a_cluster,
@@ -319,7 +322,7 @@ def main() -> None:
         options = {"seeds": (0,)} | case.usual | {key: value for key, value in given.items() if value is not None}
         for row in case.measure(Settings(**{"threads": None, "data_dir": None} | options)):
             print(name, row, flush=True)
-            add(store, name, row | {"load": load_average()[0]})
+            add(store, name, row | ({"load": load_average()[0]} if case.is_timed else {}))
     print(store.with_suffix(".md").read_text())
 
 
