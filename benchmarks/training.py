@@ -222,7 +222,7 @@ def _shares(rows: list[Row]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Case:
-    """What a table holds, what is usual, which columns tell lines apart, what they say together; are there times?"""
+    """What a table holds, what is usual, which columns tell lines apart, what they say together."""
 
     measure: Callable[[Settings], Iterator[Row]]
     title: str
