@@ -130,7 +130,7 @@ def test_callbacks_monitors_and_acceleration_as_in_memory(client, samples):
         def converged(self, progress):
             return len(progress.lower_bounds) == 6
 
-    for options in ({"accelerate": "squarem"}, {"monitor": Sixth()}):
+    for options in ({"accelerate": "momentum"}, {"accelerate": "squarem"}, {"monitor": Sixth()}):
         assert_close(distributed.fit(conv(**options), X), conv(**options).fit(samples), 1e-9)
 
     def callback(iteration):
@@ -241,6 +241,30 @@ def test_incremental_of_dask_ml(client, samples):
     np.testing.assert_array_equal(fitted.estimator_.spectra_, estimator.spectra_)
     np.testing.assert_array_equal(fitted.predict(given).compute(), estimator.predict(X))
     np.testing.assert_array_equal(fitted.partial_fit(given).estimator_.n_iter_, 8)
+
+
+def test_blocks_are_spread_over_threads():
+    one = {"a": 1, "b": 1}
+    assert distributed.spread(["a", "b", "a", "b"], [9, 10, 10, 10], one) == ["a", "b", "a", "b"]
+    assert distributed.spread(["a"] * 5 + ["b"] * 3, [10] * 8, one).count("a") == 4
+    assert distributed.spread(["a"] * 3, [10, 10, 10], {"a": 2, "b": 1}).count("a") == 2
+    assert distributed.spread(["a", "a"], [7, 0], {"a": 1, "b": 1}) == ["a", "a"]
+    assert distributed.spread(["a"], [7], one) == ["a"]
+    rng = np.random.default_rng(0)
+    threads = {name: int(rng.integers(1, 4)) for name in "abcdef"}
+    sizes = rng.integers(50, 150, 200).tolist()
+    where = distributed.spread(["a"] * 150 + ["b"] * 50, sizes, threads)
+    work = [sum(n for n, at in zip(sizes, where, strict=True) if at == name) / threads[name] for name in threads]
+    assert max(work) < 1.1 * sum(sizes) / sum(threads.values())
+
+
+def test_workers_without_data_take_some(client, samples):
+    X = client.scatter([samples[:150], samples[150:300], samples[300:]], workers=[min(client.nthreads())])
+    partitions = distributed.Partitions(client, [(part, None) for part in X])
+    problem = distributed.Cluster(conv()._family((6, 6)), partitions, 1)
+    holders = {worker for workers in client.who_has(problem._held).values() for worker in workers}
+    assert holders == set(client.nthreads())
+    assert_close(distributed.fit(conv(), X), conv().fit(samples), 1e-10)
 
 
 def test_delayed_blocks_and_futures(client, samples):

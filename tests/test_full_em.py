@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 
 import oracle
 from conftest import trials
-from convgmm import FullGMM, LikelihoodWarning, _core
+from convgmm import FullGMM, LikelihoodWarning, _core, initialize
 from convgmm.datasets import load_mnist
 from convgmm.em import Options, run
 from convgmm.families import CollapseError, Full
@@ -576,3 +576,11 @@ def test_a_sample_too_distant_for_float32_is_computed_in_float64(rng):
     found = fitted.predict_proba(far)
     np.testing.assert_allclose(found[7], expected[0], atol=1e-6)
     np.testing.assert_array_equal(np.delete(found, 7, axis=0), np.delete(fitted.predict_proba(X), 7, axis=0))
+
+
+def test_nearest_centres_do_not_depend_on_blocks(rng, monkeypatch):
+    X, centres = rng.standard_normal((500, 40)).astype(np.float32), rng.standard_normal((7, 40))
+    expected = ((X[:, None].astype(float) - centres) ** 2).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(initialize.nearest(X, centres, 1), expected)
+    monkeypatch.setattr(initialize, "_BLOCK_VALUES", 100)
+    np.testing.assert_array_equal(initialize.nearest(X, centres, 1), expected)

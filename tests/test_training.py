@@ -4,6 +4,8 @@ import pickle
 import signal
 import warnings
 from pathlib import Path
+from subprocess import run
+from sys import executable
 
 import numpy as np
 import pytest
@@ -164,7 +166,8 @@ def test_partial_fit_goes_on_from_a_fit(mixture, tmp_path):
 # ---- acceleration ----------------------------------------------------------------------------------------------------
 
 
-def test_accelerated_em_never_falls_and_takes_fewer_passes(mixture):
+@pytest.mark.parametrize("accelerate", ["momentum", pytest.param("squarem", marks=pytest.mark.slow)])
+def test_accelerated_em_never_falls_and_takes_fewer_passes(mixture, accelerate):
     n_passes = np.zeros(2)
     for seed in range(3):
         X = mixture.samples(1000, seed=seed)
@@ -172,7 +175,7 @@ def test_accelerated_em_never_falls_and_takes_fewer_passes(mixture):
             warnings.simplefilter("error")
             warnings.simplefilter("ignore", ConvergenceWarning)
             plain = mixture.make(tol=0, max_iter=100).fit(X)
-            fast = mixture.make(tol=0, max_iter=100, accelerate="squarem").fit(X)
+            fast = mixture.make(tol=0, max_iter=100, accelerate=accelerate).fit(X)
         assert (np.diff(fast.lower_bounds_) > -1e-7 * (1 + abs(fast.lower_bounds_[1:]))).all()
         assert fast.n_iter_ == len(fast.lower_bounds_) == 100
         target = min(plain.lower_bound_, fast.lower_bound_) - 0.001
@@ -230,7 +233,7 @@ def test_coordinates_out_of_reach_are_refused(mixture):
 @pytest.mark.parametrize("algorithm", ["hard", "stochastic"])
 def test_only_em_is_accelerated(mixture, algorithm):
     with pytest.raises(ValueError, match="accelerate"):
-        mixture.make(accelerate="squarem", algorithm=algorithm).fit(mixture.samples())
+        mixture.make(accelerate="momentum", algorithm=algorithm).fit(mixture.samples())
 
 
 # ---- callbacks -------------------------------------------------------------------------------------------------------
@@ -330,18 +333,22 @@ class Killed(Exception):
     pass
 
 
-OPTIONS = [
-    {},
-    {"algorithm": "stochastic"},
-    {"algorithm": "online", "batch_size": 100, "n_epochs": 2},
-    {"accelerate": "squarem"},
-    {"n_init": 3},
-    {"tol": 0.2, "monitor": Patience(6)},
-]
+OPTIONS = {
+    "em": {},
+    "stochastic": {"algorithm": "stochastic"},
+    "online": {"algorithm": "online", "batch_size": 100, "n_epochs": 2},
+    "momentum": {"accelerate": "momentum"},
+    "squarem": {"accelerate": "squarem"},
+    "n_init": {"n_init": 3},
+    "monitor": {"tol": 0.2, "monitor": Patience(6)},
+}
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("options", OPTIONS, ids=["em", "stochastic", "online", "squarem", "n_init", "monitor"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(each, id=name, marks=[pytest.mark.slow] * (name == "squarem")) for name, each in OPTIONS.items()],
+)
 def test_a_fit_that_was_cut_off_ends_with_the_same_bits(mixture, options, streamed, tmp_path, monkeypatch):
     monkeypatch.setattr("convgmm.checkpoint._SHARE_OF_TIME", np.inf)  # written after every iteration
     X = mixture.samples()
@@ -405,30 +412,79 @@ def test_a_checkpoint_that_cannot_be_written_says_so(mixture, tmp_path):
 
 KILLED = """
 import sys, warnings
-import numpy as np
 sys.path.insert(0, {tests!r})
-from registry import ENTRIES
+from registry import MIXTURES
 warnings.simplefilter("ignore")
-entry = next(entry for entry in ENTRIES if entry.name == {name!r})
-fitted = entry.make(tol=0, max_iter={max_iter}, checkpoint={path!r}, callback=lambda it: print(it.number, flush=True))
-fitted.fit(entry.samples(2000))
+fitted = MIXTURES[0].make(tol=0, max_iter=40, checkpoint={path!r}, callback=lambda it: print(it.number, flush=True))
+fitted.fit(MIXTURES[0].samples(2000))
 """
 
 
-@pytest.mark.parametrize("name", ["ConvGMM", pytest.param("FullGMM, rotated", marks=pytest.mark.slow)])
-def test_a_killed_process_is_gone_on_from(name, tmp_path, command):
-    entry = next(entry for entry in MIXTURES if entry.name == name)
+def test_a_killed_process_is_gone_on_from(tmp_path, command):
     path = tmp_path / "fit"
-    script = KILLED.format(tests=str(Path(__file__).parent), name=name, path=str(path), max_iter=40)
-    running = command("-c", script)
+    running = command("-c", KILLED.format(tests=str(Path(__file__).parent), path=str(path)))
     while int(running.process.stdout.readline()) < 20:
         pass
     running.stop(signal.SIGKILL)
     assert path.exists()
     seen = []
-    options = {"tol": 0, "max_iter": 40}
-    resumed = entry.make(**options, checkpoint=path, callback=lambda it: seen.append(it.number)).fit(
-        entry.samples(2000)
-    )
+    options, X = {"tol": 0, "max_iter": 40}, MIXTURES[0].samples(2000)
+    resumed = MIXTURES[0].make(**options, checkpoint=path, callback=lambda it: seen.append(it.number)).fit(X)
     assert seen[0] > 0
-    assert_same(resumed, entry.make(**options).fit(entry.samples(2000)))
+    assert_same(resumed, MIXTURES[0].make(**options).fit(X))
+
+
+KILL_MANY = """
+import os, signal, sys, time, warnings
+from pathlib import Path
+import numpy as np
+import convgmm.checkpoint
+sys.path.insert(0, {tests!r})
+from registry import MIXTURES, assert_same
+from test_training import OPTIONS, Parts
+warnings.simplefilter("ignore")
+convgmm.checkpoint._SHARE_OF_TIME = np.inf  # written after every iteration
+path, model, rng = Path("fit"), Path("model"), np.random.default_rng(0)
+n_kills = n_equal = n_while_writing = number = 0
+while n_kills < 20:
+    entry, (kind, options) = MIXTURES[number % len(MIXTURES)], list(OPTIONS.items())[number % len(OPTIONS)]
+    X = entry.samples(1000)
+    given = Parts(X, 300, 700) if number // len(OPTIONS) % 2 else X
+    make = lambda **more: entry.make(**{{"tol": 0, "max_iter": 30, "n_threads": 1, **options, **more}})
+    started = time.monotonic()
+    whole = make(checkpoint=path).fit(given)
+    longest = time.monotonic() - started
+    n_here = 0
+    while True:
+        child = os.fork()
+        if child == 0:
+            make(checkpoint=path).fit(given).save(model)
+            os._exit(0)
+        if n_here < 3:
+            time.sleep(rng.uniform(0, longest))
+            os.kill(child, signal.SIGKILL)
+        if os.WIFEXITED(os.waitpid(child, 0)[1]):
+            break
+        n_here += 1
+        n_while_writing += any(Path().glob(".*"))
+        for left in Path().glob(".*"):
+            left.unlink()
+    try:
+        assert_same(type(whole).load(model), whole)
+        n_equal += n_here
+    except AssertionError as error:
+        print(entry.name, kind, n_here, error)
+    n_kills += n_here
+    number += 1
+    print(entry.name, kind, n_here, file=sys.stderr)
+print(n_kills, "kills,", n_while_writing, "while the file was written", file=sys.stderr)
+print(n_kills - n_equal)
+"""
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_any_moment(tmp_path):
+    """Of all mixtures, algorithms and kinds of samples; processes that one forks off once everything is imported."""
+    program = KILL_MANY.format(tests=str(Path(__file__).parent))
+    done = run([executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "0\n", done.stderr

@@ -14,6 +14,7 @@ _TITLES = {
     "density": "Densities of held-out patches",
     "full": "Full covariances",
     "restoration": "Noise taken out of photographs",
+    "training": "Ways to train",
 }
 _TEXT = """\
 # Benchmarks

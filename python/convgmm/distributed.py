@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 #: How often a pass is begun anew when workers are lost in it.
 _ATTEMPTS = 5
+#: Which share of an iteration's time is to be left, at most, when blocks are moved.
+_WORTH_MOVING = 0.95
 #: How many results are added up at one place.
 _MOST_SUMS = 8
 
@@ -361,8 +363,42 @@ def _distributed() -> Any:
     return require("distributed", "distributed", "convgmm.distributed")
 
 
+def spread(where: list[str], sizes: list[int], n_threads: dict[str, int]) -> list[str]:
+    """Return where blocks should be, so that no worker has much longer to compute than others.
+
+    Parameters
+    ----------
+    where : list of str
+        The worker that has each block.
+    sizes : list of int
+        Samples in each.
+    n_threads : dict
+        Threads of each worker.
+    """
+    n_threads = dict.fromkeys(where, 1) | n_threads
+    work = dict.fromkeys(sorted(n_threads), 0.0)
+    for worker, size in zip(where, sizes, strict=True):
+        work[worker] += size / n_threads[worker]
+    longest, better = max(work.values()), list(where)
+    while True:
+        slowest, fastest = max(work, key=work.__getitem__), min(work, key=work.__getitem__)
+        after = {
+            block: max(work[slowest] - size / n_threads[slowest], work[fastest] + size / n_threads[fastest])
+            for block, size in enumerate(sizes)
+            if better[block] == slowest
+        }
+        moved = min(after, key=after.__getitem__)
+        if after[moved] >= work[slowest]:
+            return better if work[slowest] < _WORTH_MOVING * longest else where
+        work[slowest] -= sizes[moved] / n_threads[slowest]
+        work[fastest] += sizes[moved] / n_threads[fastest]
+        better[moved] = fastest
+
+
 class Cluster(Problem):
     """Samples on the workers of a cluster, each pass one task on every worker that holds some.
+
+    In the form of the fit a block is where it came from, but for a few that are moved once to workers that have less.
 
     Sums are taken in the order of the blocks on a worker, then in the order of the workers' first blocks, and where
     there are many workers by some of them.
@@ -388,6 +424,7 @@ class Cluster(Problem):
 
         super().__init__(family, self._retried(census), n_threads)
         self._represent()
+        self._retried(self._ready)
 
     def _readings(self, family: Family) -> list[Any]:
         known = self._partitions
@@ -406,19 +443,35 @@ class Cluster(Problem):
             for index in known.used
         ]
 
+    def _ready(self) -> None:
+        """Wait until the workers hold all samples as the hot loop reads them."""
+        if not self._held:
+            self._held = self._readings(self.family)
+            self._represent()
+        self._wait(self._held)
+
     def _represent(self) -> None:
         frame = self._client.submit(_hold, Whole(self.frame), pure=False)
         self._held = [
-            self._client.submit(_represent, self.family, reading, frame, pure=False) for reading in self._held
+            self._client.submit(
+                _represent, self.family, reading, frame, workers=[worker], allow_other_workers=True, pure=False
+            )
+            for reading, worker in zip(self._held, self._places(self._held), strict=True)
         ]
+
+    def _places(self, readings: list[Any]) -> list[str]:
+        """Return which worker is to hold each block in the form of the fit: where it is, unless others wait for it."""
+        self._wait(readings)
+        who_has = self._client.who_has(readings)
+        sizes = np.diff(self._partitions.places)[self._partitions.used]
+        where = [min(who_has.get(reading.key, ()), default="") for reading in readings]
+        return spread(where, sizes.tolist(), self._client.nthreads())
 
     def expect(self, prepared: Any, assign: Assign, share: _Share | None = None) -> Any:
         """Return the statistics of all samples, or of a mini-batch of them."""
 
         def sums() -> Any:
-            if not self._held:
-                self._held = self._readings(self.family)
-                self._represent()
+            self._ready()
             scattered = self._client.scatter(Whole(prepared), broadcast=True, hash=False)
             return self._sum(
                 self._held, lambda held: (_pass, self.family, scattered, held, assign, share), most=_MOST_SUMS

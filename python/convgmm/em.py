@@ -5,15 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from .algorithms import Algorithm, Batch
-from .families import CollapseError, DensityError
+from .families import CollapseError, DensityError, Family
 from .model import Model
+from .momentum import Momentum
 from .monitor import Monitor, Progress
 from .problem import Problem
 from .squarem import Squarem
@@ -22,8 +23,30 @@ T = TypeVar("T")
 
 # In units of the dtype's resolution: what the mean log-likelihood may fall by before it is called a fall.
 _ROUNDING = 8.0
+# In the same units, by what two evaluations of one likelihood differ, in their sums alone.
+_NOISE = 0.25
 # Responsibilities below this are dropped by the core (posterior.hpp).
 _DROPPED = {"float32": 1e-7, "float64": 1e-15}
+
+
+class Acceleration(Protocol):
+    """Where an extrapolation of EM's steps is; `tried` is where the next pass goes, None: where EM is."""
+
+    @property
+    def tried(self) -> Any: ...
+
+    def rejects(self, bound: float, rounding: float) -> bool:
+        """Say whether the parameters just tried are an extrapolation that lowers the likelihood."""
+
+    def rejected(self) -> Self:
+        """Return where it is when EM goes on from its last step."""
+
+    def after(self, family: Family, frame: Any, before: Any, parameters: Any, bound: float) -> Self:
+        """Return where it is after a step of EM, from parameters of this bound."""
+
+
+#: Accelerations by their names.
+ACCELERATIONS: dict[str, type[Acceleration]] = {"momentum": Momentum, "squarem": Squarem}
 
 
 @dataclass(frozen=True)
@@ -67,8 +90,8 @@ class Fit:
         The trials so far.
     exempt : bool
         Whether the step that led to the parameters may let the likelihood fall.
-    squarem : Squarem or None
-        Where the acceleration is.
+    acceleration : Acceleration or None
+        Where it is.
     """
 
     parameters: Any
@@ -79,7 +102,7 @@ class Fit:
     details: dict[str, Any]
     reallocations: tuple[Any, ...] = ()
     exempt: bool = False
-    squarem: Squarem | None = None
+    acceleration: Acceleration | None = None
 
     @property
     def lower_bound(self) -> float:
@@ -103,8 +126,8 @@ class Options:
         Makes statistics of the samples.
     progress : bool
         Whether a progress bar is shown.
-    accelerated : bool
-        Whether steps of EM are extrapolated.
+    accelerate : str or None
+        By which of `ACCELERATIONS` steps of EM are extrapolated.
     monitor : Monitor
         Says when EM has converged.
     """
@@ -114,7 +137,7 @@ class Options:
     prune_threshold: float
     algorithm: Algorithm = field(default_factory=Batch)
     progress: bool = False
-    accelerated: bool = False
+    accelerate: str | None = None
     monitor: Monitor = field(default_factory=Monitor)
 
 
@@ -138,15 +161,16 @@ def run(
     """
     family, frame, algorithm = problem.family, problem.frame, options.algorithm
     may_fall = family.may_fall() or algorithm.may_fall()
-    reached = after or Fit(start, (), (), False, 0.0, {}, squarem=Squarem() if options.accelerated else None)
+    anew = ACCELERATIONS[options.accelerate]() if options.accelerate else None
+    reached = after or Fit(start, (), (), False, 0.0, {}, acceleration=anew)
     started = time.perf_counter() - reached.seconds
     iterations = range(len(reached.lower_bounds), 0 if reached.converged else options.max_iter)
     with tqdm(
         total=options.max_iter, initial=iterations.start, desc="EM", unit="it", disable=not options.progress
     ) as bar:
         for iteration in iterations:
-            squarem = reached.squarem
-            tried = reached.parameters if squarem is None or squarem.tried is None else squarem.tried
+            acceleration = reached.acceleration
+            tried = reached.parameters if acceleration is None or acceleration.tried is None else acceleration.tried
             try:
                 prepared = family.prepare(tried, frame, problem.dtype, problem.n_threads)
                 statistics, bound = algorithm.step(problem, tried, prepared, iteration)
@@ -154,10 +178,10 @@ def run(
                 if tried is reached.parameters:
                     raise
                 bound = -np.inf
-            if squarem is not None and squarem.rejects(bound):
+            if acceleration is not None and acceleration.rejects(bound, _noise(problem, bound)):
                 bounds = (*reached.lower_bounds, reached.lower_bound)  # that of the parameters that are gone on from
                 seconds = time.perf_counter() - started
-                reached = replace(reached, lower_bounds=bounds, seconds=seconds, squarem=squarem.rejected())
+                reached = replace(reached, lower_bounds=bounds, seconds=seconds, acceleration=acceleration.rejected())
                 bar.update()
                 yield reached
                 continue
@@ -174,8 +198,9 @@ def run(
             updated = family.maximize(statistics, tried, frame)
             parameters, removed = _prune(updated, share, options.prune_threshold, iteration)
             is_em = algorithm.is_em(iteration)
-            if squarem is not None:
-                squarem = Squarem() if removed or not is_em else squarem.after(family, frame, tried, parameters, bound)
+            if acceleration is not None:
+                begins = removed or not is_em
+                acceleration = anew if begins else acceleration.after(family, frame, tried, parameters, bound)
             reached = Fit(
                 parameters,
                 bounds,
@@ -184,13 +209,18 @@ def run(
                 time.perf_counter() - started,
                 details,
                 exempt=bool(removed) or (iteration == 0 and not family.can_reach(start, frame)) or not is_em,
-                squarem=squarem,
+                acceleration=acceleration,
             )
             bar.set_postfix(bound=f"{bound:.4f}", components=len(parameters.weights), refresh=False)
             bar.update()
             yield reached
             if reached.converged:
                 return
+
+
+def _noise(problem: Problem, bound: float) -> float:
+    """Return by what the mean log-likelihood differs when samples are summed up otherwise."""
+    return _NOISE * float(np.finfo(problem.dtype).eps) * (abs(bound) + problem.n_features)
 
 
 def _rounding(problem: Problem, bound: float, n_components: int) -> float:

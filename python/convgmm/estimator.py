@@ -27,7 +27,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from . import _core, model_file
 from .algorithms import ALGORITHMS, Pace, Stepwise, algorithm, stepwise
 from .checkpoint import Checkpoint, Hashing, Identified
-from .em import Best, Fit, Iteration, Options, Pruning
+from .em import ACCELERATIONS, Best, Fit, Iteration, Options, Pruning
 from .families import FAMILIES, CollapseError, Family, Floats
 from .families.family import check_weights, log_weights
 from .model import Model, largest_posteriors, no_density
@@ -81,10 +81,11 @@ n_epochs : int, default=1
 step_exponent : float, default=None
     Above 0.5 and at most 1; the larger, the longer early mini-batches are remembered. None: 0.55, with full covariances
     0.7.
-accelerate : {"squarem"}, default=None
-    Whether steps of EM are extrapolated (Varadhan and Roland 2008). A step that lowers the likelihood is taken back:
-    its pass counts as an iteration whose bound is that of the one before. Only for "em", and for what follows the
-    epochs of "online".
+accelerate : {"momentum", "squarem"}, default=None
+    How steps of EM are extrapolated. "momentum": each by a share of the way from the one before (Nesterov 1983), which
+    takes fewest passes. "squarem": every second one, by what two of them tell (Varadhan and Roland 2008). An
+    extrapolation that lowers the likelihood is taken back: its pass counts as an iteration whose bound is that of the
+    one before. Only for "em", and for what follows the epochs of "online".
 max_iter : int, default=100
     Most iterations, that is, passes over the samples; `reallocate` adds to them.
 tol : float, default=1e-3
@@ -334,7 +335,7 @@ class Mixture(Fitted):
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
         "step_exponent": [Interval(Real, 0.5, 1, closed="right"), None],
-        "accelerate": [StrOptions({"squarem"}), None],
+        "accelerate": [StrOptions(set(ACCELERATIONS)), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "weights_init": ["array-like", None],
@@ -776,7 +777,7 @@ class Mixture(Fitted):
                 n_epochs=self.n_epochs,
             ),
             progress=bool(self.verbose),
-            accelerated=self.accelerate is not None,
+            accelerate=self.accelerate,
             monitor=self._monitor(),
         )
 

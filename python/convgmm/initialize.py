@@ -203,10 +203,14 @@ def k_means(
 
 def nearest(samples: NDArray[Any], centres: NDArray[np.float64], n_threads: int) -> NDArray[np.intp]:
     """Return the index of the centre (K, D) that each sample (n, D) is nearest to, (n,)."""
-    # ‖x − c‖² without ‖x‖²
-    products = _products(samples, centres, n_threads)
-    squares = np.einsum("kd,kd->k", centres, centres).astype(products.dtype)
-    return np.asarray((squares - 2 * products).argmin(axis=1))
+    squares = np.einsum("kd,kd->k", centres, centres)
+    labels = np.empty(len(samples), dtype=np.intp)
+    step = max(1, _BLOCK_VALUES // len(centres))
+    for first in range(0, len(samples), step):
+        products = _products(samples[first : first + step], centres, n_threads)
+        # ‖x − c‖² without ‖x‖²
+        labels[first : first + step] = (squares.astype(products.dtype) - 2 * products).argmin(axis=1)
+    return labels
 
 
 def _products(samples: NDArray[Any], centres: NDArray[np.float64], n_threads: int) -> NDArray[Any]:

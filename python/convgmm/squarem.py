@@ -40,9 +40,9 @@ class Squarem:
     bound: float = -np.inf
     longest: float = 1.0
 
-    def rejects(self, bound: float) -> bool:
+    def rejects(self, bound: float, rounding: float) -> bool:
         """Say whether the parameters just tried are an extrapolation that lowers the likelihood."""
-        return self.tried is not None and not bound >= self.bound
+        return self.tried is not None and not bound >= self.bound - rounding
 
     def rejected(self) -> "Squarem":
         """Return where the cycle is when EM goes on from θ₂."""

@@ -238,7 +238,7 @@ class Family(ABC):
         ValueError
             If there is none for this family.
         """
-        raise ValueError(f'accelerate="squarem" is not known for {type(self).__name__}; pass accelerate=None.')
+        raise ValueError(f"accelerate is not known for {type(self).__name__}; pass accelerate=None.")
 
     def at_coordinates(self, coordinates: NDArray[np.float64], like: Any, frame: Any) -> Any:
         """Return the parameters of which `coordinates` gives this vector; those in `like` have the same sizes.
@@ -248,14 +248,14 @@ class Family(ABC):
         CollapseError
             If they are beyond the number format.
         """
-        raise ValueError(f'accelerate="squarem" is not known for {type(self).__name__}; pass accelerate=None.')
+        raise ValueError(f"accelerate is not known for {type(self).__name__}; pass accelerate=None.")
 
     def information(self, parameters: Any, frame: Any) -> NDArray[np.float64]:
         """Return what a change of each coordinate means: how much of Fisher's information a sample has of it.
 
         Of a sample whose component is known, and of each coordinate by itself: the diagonal of that matrix, or about.
         """
-        raise ValueError(f'accelerate="squarem" is not known for {type(self).__name__}; pass accelerate=None.')
+        raise ValueError(f"accelerate is not known for {type(self).__name__}; pass accelerate=None.")
 
     def of_noisy(self, noise_var: float) -> "Family":
         """Return the family for samples of a signal in white noise of this variance; parameters are the signal's.
