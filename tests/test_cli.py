@@ -148,6 +148,15 @@ def test_overlap_is_the_mean_divergence_to_the_nearest(rng):
         others = [0.5 * (S / T - np.log(S / T) - 1).sum() for T in model.spectra_ if T is not S and (T != S).any()]
         nearest.append(min(others))
     assert _measures.overlap(model) == pytest.approx(np.mean(nearest))
+    shapes = [
+        min(
+            min(0.5 * (S / (q * T) - np.log(S / (q * T)) - 1).sum() for q in (S / T).mean() * np.linspace(0.9, 1.1, 21))
+            for T in model.spectra_
+            if (T != S).any()
+        )
+        for S in model.spectra_
+    ]
+    assert _measures.overlap(model, of_shapes=True) == pytest.approx(np.mean(shapes))
     assert np.isnan(_measures.overlap(ConvGMM(1).fit(rng.standard_normal((9, 4)))))
 
 

@@ -215,6 +215,24 @@ def test_divergence_is_that_of_the_covariances(rng):
     np.testing.assert_allclose(model.model_.divergence(), plain.model_.divergence(), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["fourier", "dct", "full"])
+def test_divergence_of_shapes_does_not_see_contrast(name, rng):
+    model, _ = made(name, rng)
+    K, family, arrays = model.n_components_, model.model_.family, model.model_.arrays
+    found = model.model_.shape_divergence()
+    brighter = family.single.with_variance(arrays, np.array([0.2, 7, 30])[:K])
+    np.testing.assert_allclose(family.shape_divergence(brighter), found, rtol=1e-6, atol=1e-8)
+    at = [family.single.with_variance(arrays, q ** np.eye(K)[1]) for q in np.geomspace(1e-3, 1e3, 801)]
+    least = min(family.single.divergence(each)[0, 1] for each in at)
+    assert found[0, 1] == pytest.approx(least, rel=1e-2)
+    assert found[0, 1] <= least
+
+
+def test_divergence_of_shapes_is_the_divergence_where_there_are_means(rng):
+    model = FullGMM(2, random_state=0).fit(rng.standard_normal((50, 3)))
+    np.testing.assert_array_equal(model.model_.shape_divergence(), model.model_.divergence())
+
+
 def test_pictures_show_the_scales(rng):
     model, _ = made("fourier", rng)
     assert set(plot_sheets(model)) == {"spectra", "scales"}

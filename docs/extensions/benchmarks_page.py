@@ -11,8 +11,10 @@ from sphinx.config import Config
 _BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 _TITLES = {
     "conv": "Convolutional mixtures",
-    "density": "Densities of held-out patches",
+    "density": "Densities of held-out patches of 8×8",
+    "density16": "Densities of held-out patches of 16×16",
     "full": "Full covariances",
+    "reallocation": "Components moved out of bad optima",
     "restoration": "Noise taken out of photographs",
     "training": "Ways to train",
 }

@@ -117,7 +117,7 @@ prune_threshold : float, default=1e-4
 reallocate : int, default=0
     Most trials, after EM has ended, to move a component: the pair that overlaps most becomes one, the component that
     fits worst two, and both are kept if the likelihood has risen after a few iterations (Ueda et al. 2000). Each costs
-    some ten iterations, and no more than 30 or `max_iter`; after the last one that is kept, EM goes on for up to
+    some twenty iterations, and no more than 60 or `max_iter`; after the last one that is kept, EM goes on for up to
     `max_iter` more. Only with ``algorithm="em"``.
 output : {"posterior", "likelihood", "log_density", "standardized"}, default="posterior"
     What `transform` returns.

@@ -219,6 +219,10 @@ class Model:
         """Return the divergence from component k to j, (K, K), in nats per sample."""
         return self.family.divergence(self.arrays)
 
+    def shape_divergence(self) -> NDArray[np.float64]:
+        """Return the divergence from component k to j at the contrast where it is least, (K, K)."""
+        return self.family.shape_divergence(self.arrays)
+
     def effective_ranks(self) -> NDArray[np.float64]:
         """Return how many dimensions each component's power is spread over, (K,)."""
         return self.family.effective_ranks(self.arrays)

@@ -13,15 +13,16 @@ from ..estimator import Mixture
 from ..initialize import k_means
 
 
-def overlap(model: Mixture) -> float:
+def overlap(model: Mixture, *, of_shapes: bool = False) -> float:
     """Return the mean, over components, of the divergence to the nearest other one, in nats per sample.
 
     The divergence is that of Kullback and Leibler (1951). Small means redundant; NaN for a single
-    component.
+    component. Of shapes, it is that at the contrast where it is least: then a copy of a component at another contrast
+    is redundant, too.
     """
     if model.n_components_ < 2:
         return float("nan")
-    divergence = model.model_.divergence()
+    divergence = model.model_.shape_divergence() if of_shapes else model.model_.divergence()
     np.fill_diagonal(divergence, np.inf)
     return float(divergence.min(axis=1).mean())
 

@@ -35,8 +35,9 @@ _REPEATED = {
     "log-likelihood": "log_likelihood",
 }
 
-# The mean divergence to the nearest component, and how many dimensions a component's power is spread over.
-_SHAPE = ("nats to the nearest", "dimensions in use")
+# The mean divergence to the nearest component, the same at whatever contrast, and how many dimensions a component has
+# its power in.
+_SHAPE = ("nats to the nearest", "to the nearest in shape", "dimensions in use")
 
 # What is seen on a picture, by its name without layer and page.
 _CAPTIONS = {
@@ -178,7 +179,7 @@ def _section(folder: Path, metrics: dict[str, Any]) -> list[str]:
 
 def _shape_cells(layer: dict[str, Any]) -> list[str]:
     """Return how far a layer's components are apart, and how narrow they are."""
-    return [f"{layer['overlap']:.2f}", f"{layer['effective_rank']:.1f}"]
+    return [f"{layer[name]:.2f}" for name in ("overlap", "overlap_of_shapes")] + [f"{layer['effective_rank']:.1f}"]
 
 
 def _outcome(metrics: dict[str, Any]) -> str:

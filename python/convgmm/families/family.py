@@ -309,6 +309,13 @@ class Family(ABC):
     def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return the divergence of Kullback and Leibler (1951) from component k to j, (K, K), in nats per sample."""
 
+    def shape_divergence(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return the least divergence from component k to j at any contrast, min over q of that to q C_j, (K, K).
+
+        Where components have means, contrast cannot be told from shape: the divergence itself.
+        """
+        return self.divergence(arrays)
+
     @abstractmethod
     def effective_ranks(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return exp(−Σ p log p) of each component, (K,), for the shares p of its variance along its principal axes.
@@ -473,6 +480,19 @@ class Scalable(Family):
     @abstractmethod
     def with_variance(self, arrays: Arrays, factor: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Return a mixture's arrays with `factor` (K,) times its components' covariances."""
+
+    def shape_divergence(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return ½ (n log(t/n) − log det C_j⁻¹ C_k), (K, K), with t = tr C_j⁻¹ C_k: it is least at q = t/n."""
+        if not self.is_centred:
+            return self.divergence(arrays)
+        K = len(arrays["weights"])
+        twice = {name: np.concatenate([arrays[name]] * 2) for name in self.array_names}
+        divergence = self.divergence(self.with_variance(twice, np.repeat([1.0, 2.0], K)))[:K]
+        # To q C_j it is ½ (t/q − n + n log q − log det C_j⁻¹ C_k): t and n follow from those to C_j and 2 C_j.
+        one, two = divergence[:, :K], divergence[:, K:]
+        n = two[0, 0] * 2 / (np.log(2) - 0.5)
+        trace = 4 * (one - two) + 2 * n * np.log(2)
+        return np.asarray(one - 0.5 * (trace - n - n * np.log(trace / n)))
 
     @abstractmethod
     def expect_scaled(

@@ -196,6 +196,10 @@ class ScaleMixture(Family):
         """Return responsibilities (n, K), summed over scales, and log p(x) (n,)."""
         return self.single.posterior(prepared.single, values, n_threads, prepared.scales, weighted=weighted)
 
+    def shape_divergence(self, arrays: Arrays) -> NDArray[np.float64]:
+        """Return that at one scale, (K, K)."""
+        return self.single.shape_divergence(arrays)
+
     def effective_ranks(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return those at one scale, (K,)."""
         return self.single.effective_ranks(arrays)
