@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy.special import logsumexp
+from threadpoolctl import threadpool_limits
 
 import oracle
 from convgmm import ConvGMM, FullGMM, LikelihoodWarning, TorusGMM, _core
@@ -226,6 +227,21 @@ def test_divergence_of_shapes_does_not_see_contrast(name, rng):
     least = min(family.single.divergence(each)[0, 1] for each in at)
     assert found[0, 1] == pytest.approx(least, rel=1e-2)
     assert found[0, 1] <= least
+
+
+def test_divergence_does_not_depend_on_other_libraries_threads(rng):
+    power = rng.random((64, 28, 28)) + 0.1
+    power += np.roll(power[:, ::-1, ::-1], (1, 1), (1, 2))
+    spectra = ConvGMM.from_parameters(np.full(64, 1 / 64), power)
+    factors = rng.standard_normal((16, 160, 160)) / 160**0.5
+    covariances = factors @ factors.transpose(0, 2, 1) + 0.1 * np.eye(160)
+    full = FullGMM.from_parameters(np.full(16, 1 / 16), rng.standard_normal((16, 160)), covariances)
+    for mixture in (spectra, full):
+        found = []
+        for n_threads in (1, 2):
+            with threadpool_limits(n_threads):
+                found.append(mixture.model_.divergence())
+        np.testing.assert_array_equal(*found)
 
 
 def test_divergence_of_shapes_is_the_divergence_where_there_are_means(rng):

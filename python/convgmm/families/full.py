@@ -591,12 +591,17 @@ class Full(Scalable):
     def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return ½ [tr C_j⁻¹C_k − log |C_k|/|C_j| − D + (μ_k − μ_j)ᵀ C_j⁻¹ (μ_k − μ_j)], (K, K)."""
         means, covariances = arrays["means"], arrays["covariances"]
-        K, D = means.shape
+        D = means.shape[1]
         factors = precision_factors(covariances, 0)
-        precisions = factors @ factors.transpose(0, 2, 1)
-        trace = covariances.reshape(K, -1) @ precisions.reshape(K, -1).T
+        precisions = np.stack([_square(factor) for factor in factors])
+        # Not a library's matrix products: they may depend on its threads.
+        trace = sum(
+            _core.project(np.ascontiguousarray(c), np.zeros(D), np.ascontiguousarray(p.T), 0)
+            for c, p in zip(covariances.transpose(1, 0, 2), precisions.transpose(1, 0, 2), strict=True)
+        )
         log_determinant = -2 * np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
-        shifts = np.stack([(((means - m) @ f) ** 2).sum(axis=1) for m, f in zip(means, factors, strict=True)])
+        apart = (_core.project(means, m, factor, 0) for m, factor in zip(means, factors, strict=True))
+        shifts = np.stack([(each**2).sum(axis=1) for each in apart])
         return np.asarray(0.5 * (trace - (log_determinant[:, None] - log_determinant) - D + shifts.T))
 
     def effective_ranks(self, arrays: Arrays) -> NDArray[np.float64]:

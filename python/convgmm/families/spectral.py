@@ -426,9 +426,11 @@ class Spectral(Scalable):
     def divergence(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return ½ Σ_ω m(ω) [S_k/S_j − log S_k/S_j − 1], (K, K)."""
         spectra, m = self.basis.from_plane(arrays["spectra"]), self.basis.multiplicities
-        log_determinant = np.log(spectra) @ m
+        log_determinant = np.einsum("kd,d->k", np.log(spectra), m)
         difference = log_determinant[:, None] - log_determinant
-        return np.asarray(0.5 * ((m * spectra) @ (1 / spectra).T - difference - m.sum()))
+        # Not a library's matrix product: it may depend on its threads.
+        trace = _core.project(m * spectra, np.zeros(len(m)), np.ascontiguousarray((1 / spectra).T), 0)
+        return np.asarray(0.5 * (trace - difference - m.sum()))
 
     def effective_ranks(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return how many frequencies the power of each spectrum is spread over, (K,)."""
