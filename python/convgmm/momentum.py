@@ -53,17 +53,7 @@ class Momentum:
         return replace(self, tried=None, n_steps=self.n_steps // 2)
 
     def after(self, family: Family, frame: Any, before: Any, parameters: Any, bound: float) -> "Momentum":
-        """Return where it is after a step of EM.
-
-        Parameters
-        ----------
-        family, frame : object
-            Of the fit.
-        before, parameters : object
-            The family's, before and after the step.
-        bound : float
-            The likelihood before it.
-        """
+        """Return where it is after a step of EM from `before`, whose bound this is, to `parameters`."""
         at = family.coordinates(parameters, frame)
         largest = bound if self.tried is None else max(bound, self.bound)
         known = Momentum(None, at, largest, self.n_steps + 1)

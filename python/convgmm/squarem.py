@@ -49,17 +49,7 @@ class Squarem:
         return Squarem((), None, self.bound, max(1.0, self.longest / _STRETCH))
 
     def after(self, family: Family, frame: Any, before: Any, parameters: Any, bound: float) -> "Squarem":
-        """Return where the cycle is after a step of EM.
-
-        Parameters
-        ----------
-        family, frame : object
-            Of the fit.
-        before, parameters : object
-            The family's, before and after the step.
-        bound : float
-            The likelihood before it.
-        """
+        """Return where the cycle is after a step of EM from `before`, whose bound this is, to `parameters`."""
         chain = (*(self.chain or (before,)), parameters)
         if len(chain) < 3:
             return Squarem(chain, None, bound, self.longest)
