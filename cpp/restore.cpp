@@ -62,6 +62,11 @@ void relative_to_largest(std::vector<double>& constants, AlignedBuffer<T>& out) 
 
 using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+using ConstMap = Eigen::Map<const RowMajor>;
+
+// A Bᵀ; not inlined, since every copy of Eigen's product costs 10 kB in each level.
+[[gnu::noinline]] RowMajor times_transpose(const ConstMap& A, const ConstMap& B) { return A * B.transpose(); }
+
 // C_k + vI for K covariances C_k (K, D, D).
 std::vector<double> with_noise(const double* covariances, std::size_t n_components, std::size_t n_features,
                                double noise_variance) {
@@ -87,10 +92,10 @@ std::vector<double> filters_of(std::vector<double> noisy, std::size_t n_componen
   parallel::chunks(
       n_components, 1, n_threads, [] { return 0; },
       [&](int, std::size_t k, std::size_t) {
-        Eigen::Map<RowMajor> own(noisy.data() + k * square, size, size);
-        RowMajor filter = -noise_variance * (own * own.transpose());
+        const ConstMap upper(noisy.data() + k * square, size, size);
+        RowMajor filter = -noise_variance * times_transpose(upper, upper);
         filter.diagonal().array() += 1.0;
-        own = filter;
+        std::copy_n(filter.data(), square, noisy.data() + k * square);
       });
   return noisy;
 }
@@ -289,13 +294,13 @@ class RotatedFilter {
     tails_ = full::tails_of(mixture.means, noisy.data(), K_, E_, noise_variance, std::move(rows), options.n_threads);
     const std::vector<double> filters = filters_of(std::move(noisy), K_, E_, noise_variance, options.n_threads);
     for (std::size_t k = 0; k < K_; ++k) filters_.emplace_back(E_, n_);
-    const Eigen::Map<const RowMajor> axes(mixture.axes, static_cast<Eigen::Index>(n_), size);
+    const ConstMap axes(mixture.axes, static_cast<Eigen::Index>(n_), size);
     parallel::chunks(
         K_, 1, options.n_threads, [] { return 0; },
         [&](int, std::size_t k, std::size_t) {
-          const Eigen::Map<const RowMajor> filter(filters.data() + k * square, size, size);
+          const ConstMap filter(filters.data() + k * square, size, size);
           weights_[k] = static_cast<T>(std::pow(1 + filter.trace(), -options.weighting));
-          const RowMajor whole = filter * axes.transpose();  // back from the axes
+          const RowMajor whole = times_transpose(filter, axes);  // back from the axes
           for (std::size_t d = 0; d < E_; ++d)
             for (std::size_t e = 0; e < n_; ++e)
               filters_[k].at(d, e) = static_cast<T>(whole(static_cast<Eigen::Index>(d), static_cast<Eigen::Index>(e)));
@@ -690,10 +695,11 @@ void adapt(const double* covariances, const double* moments, const double* count
       n_components, 1, n_threads, [] { return 0; },
       [&](int, std::size_t k, std::size_t) {
         const std::size_t place = k * n_features * n_features;
-        const Eigen::Map<const RowMajor> C(covariances + place, size, size), S(moments + place, size, size),
+        const ConstMap C(covariances + place, size, size), S(moments + place, size, size),
             F(filters.data() + place, size, size);
-        const RowMajor filtered = F * S;
-        const RowMajor sum = filtered * F.transpose() + counts[k] * noise_variance * F + prior_count * C;
+        const RowMajor filtered = times_transpose(F, S);  // S is symmetric
+        RowMajor sum = times_transpose(ConstMap(filtered.data(), size, size), F);
+        sum += counts[k] * noise_variance * F + prior_count * C;
         Eigen::Map<RowMajor>(adapted + place, size, size) = (sum + sum.transpose()) / (2 * (counts[k] + prior_count));
       });
 }
