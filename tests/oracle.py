@@ -224,20 +224,28 @@ def mutual_information_counts(joint, label, exponent, smoothing):
     return value, (1 + smoothing) * target - np.exp(log_posterior)
 
 
-def denoised_patches(
-    patches: Array, weights: Array, means: Array, covariances: Array, noise_var: float, *, average: bool
-) -> tuple[Array, NDArray]:
-    """Return the estimate of each patch (n, D) in white noise under a mixture, and its likeliest component."""
+def signals_in_noise(
+    patches: Array, weights: Array, means: Array, covariances: Array, noise_var: float
+) -> tuple[Array, Array]:
+    """Return log π_k N(y; μ_k, C_k + v I), (n, K), and C_k (C_k + v I)⁻¹ (y − μ_k), (K, n, D)."""
     n, D = patches.shape
-    joint = np.empty((n, len(weights)))
-    estimates = np.empty((len(weights), n, D))
+    joint, signals = np.empty((n, len(weights))), np.empty((len(weights), n, D))
     for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
         noisy = covariance + noise_var * np.eye(D)
         solved = np.linalg.solve(noisy, (patches - mean).T).T
         joint[:, k] = np.log(weights[k]) - 0.5 * (
             ((patches - mean) * solved).sum(axis=1) + np.linalg.slogdet(2 * np.pi * noisy)[1]
         )
-        estimates[k] = mean + solved @ covariance
+        signals[k] = solved @ covariance
+    return joint, signals
+
+
+def denoised_patches(
+    patches: Array, weights: Array, means: Array, covariances: Array, noise_var: float, *, average: bool
+) -> tuple[Array, NDArray]:
+    """Return the estimate of each patch (n, D) in white noise under a mixture, and its likeliest component."""
+    joint, signals = signals_in_noise(patches, weights, means, covariances, noise_var)
+    estimates = means[:, None] + signals
     best = joint.argmax(axis=1)
     gamma = np.exp(joint - logsumexp(joint, axis=1, keepdims=True)) if average else np.eye(len(weights))[best]
     return np.einsum("nk,knd->nd", gamma, estimates), best
@@ -292,17 +300,9 @@ def adapted_mixture(
     Every component's expected moments of the signal, given each patch, are averaged with `prior_count` of its own.
     """
     n, D = patches.shape
-    joint = np.empty((n, len(weights)))
-    moments = np.empty((len(weights), n, D, D))
-    for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
-        noisy = covariance + noise_var * np.eye(D)
-        solved = np.linalg.solve(noisy, (patches - mean).T).T
-        joint[:, k] = np.log(weights[k]) - 0.5 * (
-            ((patches - mean) * solved).sum(axis=1) + np.linalg.slogdet(2 * np.pi * noisy)[1]
-        )
-        signal = solved @ covariance
-        uncertain = covariance - covariance @ np.linalg.solve(noisy, covariance)
-        moments[k] = signal[:, :, None] * signal[:, None, :] + uncertain
+    joint, signals = signals_in_noise(patches, weights, means, covariances, noise_var)
+    uncertain = [c - c @ np.linalg.solve(c + noise_var * np.eye(D), c) for c in covariances]
+    moments = signals[..., :, None] * signals[..., None, :] + np.stack(uncertain)[:, None]
     gamma = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
     counts = gamma.sum(axis=0)
     sums = np.einsum("nk,knij->kij", gamma, moments) + prior_count * covariances

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .estimator import Samples
 from .families import Family, Full
-from .families.full import FullStart, check_covariances, precision_factors
+from .families.full import FullStart, check_covariances, precision_factors, squares
 from .model import Model
 from .scaled_mixture import ScaledMixture
 
@@ -173,8 +173,7 @@ class FullGMM(_Fitted):
     @property
     def precisions_(self) -> NDArray[np.float64]:
         """Inverses of the covariances, (K, n_features, n_features)."""
-        factors = self.precisions_cholesky_
-        return np.asarray(factors @ factors.transpose(0, 2, 1))
+        return squares(self.precisions_cholesky_)
 
     # ---- what this estimator says of its family ----------------------------------------------------------------------
 
@@ -204,11 +203,8 @@ class FullGMM(_Fitted):
         if covariances is not None and precisions is not None:
             raise ValueError("covariances_init and precisions_init cannot both be given.")
         if precisions is not None:
-            factors = precision_factors(
-                check_covariances(precisions, (K, D, D), "precisions_init", self._threads()), self._threads()
-            )
-            covariances = factors @ factors.transpose(0, 2, 1)
-            covariances = (covariances + covariances.transpose(0, 2, 1)) / 2
+            checked = check_covariances(precisions, (K, D, D), "precisions_init", self._threads())
+            covariances = squares(precision_factors(checked, self._threads()))
         elif covariances is not None:
             check_covariances(covariances, (K, D, D), "covariances_init", self._threads())
         if resp is not None and ((resp < 0).any() or not np.allclose(resp.sum(axis=1), 1, atol=1e-6)):

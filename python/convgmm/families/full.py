@@ -519,9 +519,8 @@ class Full(Scalable):
             factors *= np.exp(diagonal).reshape(K, 1, D)
         if not np.isfinite(factors).all():
             raise _collapse(0, self.reg_covar)
-        # By the core: a library's products may depend on its threads.
-        inverses = precision_factors(np.stack([_square(factor) for factor in factors]), 0)
-        covariances = np.stack([_square(inverse) for inverse in inverses])
+        inverses = precision_factors(squares(factors), 0)
+        covariances = squares(inverses)
         # C U = U⁻ᵀ
         means = np.einsum("kij,kj->ki", covariances, np.einsum("kij,kj->ki", factors, means.reshape(K, D)))
         return Gaussians(shares_of(shares), means, covariances)
@@ -593,7 +592,7 @@ class Full(Scalable):
         means, covariances = arrays["means"], arrays["covariances"]
         D = means.shape[1]
         factors = precision_factors(covariances, 0)
-        precisions = np.stack([_square(factor) for factor in factors])
+        precisions = squares(factors)
         # Not a library's matrix products: they may depend on its threads.
         trace = sum(
             _core.project(np.ascontiguousarray(c), np.zeros(D), np.ascontiguousarray(p.T), 0)
@@ -706,6 +705,11 @@ def precision_factors(covariances: NDArray[np.float64], n_threads: int) -> NDArr
     if failed >= 0:
         raise _collapse(failed)
     return _core.full_transpose_whiteners(whiteners, covariances.shape[1], n_threads)
+
+
+def squares(factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return F_k F_kᵀ of factors (K, D, D), by the core: a library's products may depend on its threads."""
+    return np.stack([_square(factor) for factor in factors])
 
 
 def _computed_in(X: Floats) -> Floats:
