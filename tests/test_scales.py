@@ -229,14 +229,19 @@ def test_divergence_of_shapes_does_not_see_contrast(name, rng):
     assert found[0, 1] <= least
 
 
-def test_divergences_and_precisions_do_not_depend_on_other_libraries_threads(rng):
+def test_figures_of_a_mixture_do_not_depend_on_other_libraries_threads(rng):
     power = rng.random((64, 28, 28)) + 0.1
     power += np.roll(power[:, ::-1, ::-1], (1, 1), (1, 2))
     spectra = ConvGMM.from_parameters(np.full(64, 1 / 64), power)
     factors = rng.standard_normal((16, 160, 160)) / 160**0.5
     covariances = factors @ factors.transpose(0, 2, 1) + 0.1 * np.eye(160)
     full = FullGMM.from_parameters(np.full(16, 1 / 16), rng.standard_normal((16, 160)), covariances)
-    for ask in (spectra.model_.divergence, full.model_.divergence, lambda: full.precisions_):
+    for ask in (
+        spectra.model_.divergence,
+        full.model_.divergence,
+        full.model_.effective_ranks,
+        lambda: full.precisions_,
+    ):
         found = []
         for n_threads in (1, 2):
             with threadpool_limits(n_threads):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
+from threadpoolctl import threadpool_limits
 
 from .. import _core
 from ..initialize import draw, k_means, n_draws, nearest
@@ -605,7 +606,8 @@ class Full(Scalable):
 
     def effective_ranks(self, arrays: Arrays) -> NDArray[np.float64]:
         """Return how many principal axes the variance of each component is spread over, (K,)."""
-        variances = np.stack([eigh(c, eigvals_only=True) for c in arrays["covariances"]])
+        with threadpool_limits(1, user_api="blas"):  # with other threads, other last digits
+            variances = np.stack([eigh(c, eigvals_only=True) for c in arrays["covariances"]])
         return effective_ranks(np.maximum(variances, 0))
 
     def portraits(self, arrays: Arrays, shape: tuple[int, ...]) -> list[Portrait]:
