@@ -79,7 +79,7 @@ CASES = {
     "torus 16, 9 scales": Case(_with(TorusGMM, torus_shape=(16, 16), scales=9)),
     "full, 9 scales": Case(_with(FullGMM, means="zero", reg_covar=_REG_COVAR, scales=9), flat=True),
     "DCT, 15 scales": Case(_with(ConvGMM, basis="dct", scales=15), (24,)),
-    # As many components as have 100,000 parameters.
+    # As many components as have 100,000 parameters, and what a larger torus has of fewer.
     "torus 16, 15 scales": Case(_with(TorusGMM, torus_shape=(16, 16), scales=15, inner_iter=20), (780,)),
     "full, 15 scales": Case(_with(FullGMM, means="zero", reg_covar=_REG_COVAR, scales=15), (24,), flat=True),
     "circulant, 25 scales": Case(_with(ConvGMM, scales=25), (24,)),
@@ -89,6 +89,8 @@ CASES = {
     "DCT, t": Case(_with(ConvGMM, basis="dct", tails="t")),
     "torus 12, t": Case(_with(TorusGMM, torus_shape=(12, 12), tails="t")),
     "torus 16, t": Case(_with(TorusGMM, torus_shape=(16, 16), tails="t")),
+    "torus 24, t": Case(_with(TorusGMM, torus_shape=(24, 24), tails="t"), (24, 200, 400)),
+    "torus 24, 25 scales": Case(_with(TorusGMM, torus_shape=(24, 24), scales=25), (200,)),
     "full, t": Case(_with(FullGMM, means="zero", reg_covar=_REG_COVAR, tails="t"), flat=True),
     "scikit-learn, full": Case(_with(GaussianMixture, reg_covar=_REG_COVAR), (24,), flat=True),
     "studenttmixture": Case(_student, (24,), flat=True),
