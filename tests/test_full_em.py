@@ -42,7 +42,9 @@ def model(start, **options):
     return FullGMM(len(weights), weights_init=weights, means_init=means, covariances_init=covariances, **options)
 
 
-@pytest.mark.parametrize(("D", "K"), [(1, 2), (3, 4), (8, 32), (33, 5), (64, 12), (150, 6)])
+@pytest.mark.parametrize(
+    ("D", "K"), [(1, 2), (3, 4), (8, 32), (33, 5), (64, 12), (150, 6), pytest.param(300, 3, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-9)])
 def test_twenty_iterations_match_the_oracle(D, K, dtype, tolerance, rng):
     X, start = clusters(rng, max(60 * K, 3 * D * K), D, K, dtype=dtype)
@@ -62,9 +64,10 @@ def raw_start(fitted, X):
     return data, prepared.means, prepared.whiteners, prepared.log_normalisers + prepared.log_weights
 
 
+# The last of these sizes have their moments summed in a second pass.
+@pytest.mark.parametrize(("D", "K"), [(96, 10), (170, 10)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-9)])
-def test_one_step_from_identical_parameters_with_every_way_to_prune(dtype, tolerance, rng):
-    D, K = 96, 10
+def test_one_step_from_identical_parameters_with_every_way_to_prune(D, K, dtype, tolerance, rng):
     X, start = clusters(rng, 3001, D, K, apart=6.0, dtype=dtype)
     fitted = model(start, max_iter=4, reg_covar=1e-4).fit(X)
     weight = rng.uniform(0, 2, len(X))
@@ -160,7 +163,7 @@ def test_same_as_scikit_learn_on_small_problems():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("D", "K"), [(5, 3), (70, 2), (70, 20)])
+@pytest.mark.parametrize(("D", "K"), [(5, 3), (70, 2), (70, 20), (150, 12)])
 def test_the_same_bits_for_any_number_of_threads(D, K, dtype, rng):
     X, start = clusters(rng, 2500, D, K, dtype=dtype)
     fits = [model(start, max_iter=4, n_threads=threads).fit(X) for threads in (1, 2, 3)]

@@ -29,9 +29,12 @@ from .family import (
 from .gaussians import Gaussians
 from .scale_mixture import ContrastSurvey, MixtureParameters, MixtureStatistics, PreparedScales, ScaleMixture
 
-# Shares of the samples below the least, and above the largest scale of a chosen grid; the least step from one to the
-# next.
-_OUTSIDE = 0.002
+# Shares of the samples below the least, and above the largest scale of a chosen grid. Components differ in size as
+# well, so a grid need not reach the faintest samples, and few scales are better closer together. Tuned on patches of
+# photographs (BSDS500, 8×8 and 16×16, 1 to 200 components, cosines, circulant and full; 2026-11): nine scales are
+# better by 0.1 to 0.9 nats, of training and of held-out patches, than with a share of 0.002; 25 are as good.
+_OUTSIDE = 0.05
+# The least step from one scale to the next.
 _LEAST_STEP = 1.05
 
 
@@ -104,8 +107,8 @@ class Scaled(ScaleMixture):
     def frame(self, survey: ContrastSurvey) -> ScaledFrame:
         """Return the frame, and the grid.
 
-        A chosen grid goes in equal steps of the logarithm from the contrast of the faintest samples to that of the
-        strongest, but for a few, all divided by the median.
+        A chosen grid goes in equal steps of the logarithm from the contrast that 5 % of the samples do not exceed to
+        that which 95 % do not, all divided by the median.
         """
         single = self.single.frame(survey.single)
         typical = survey.power(0.5)
