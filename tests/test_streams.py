@@ -1,5 +1,6 @@
 """Samples that are read block by block, anew for every pass."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -208,6 +209,19 @@ def test_a_reservoir_does_not_depend_on_blocks(weighted, rng):
     assert (all_of_them.weight is None) == (weight is None)
     assert abs(uniforms.mean() - 0.5) < 5 * np.sqrt(1 / 12 / 3000)
     assert not np.array_equal(uniforms, uniform(6, np.arange(3000)))
+
+
+def test_reservoirs_add_up_in_the_memory_of_what_they_keep(rng):
+    X = rng.standard_normal((6000, 200))
+    drawing = Drawing(5, 5000)
+    for first in range(0, 6000, 1000):
+        drawing.add(Block(X[first : first + 1000], None, first))
+    tracemalloc.start()
+    try:
+        kept = drawing.reservoir()
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * kept.samples.nbytes + 1024 * X[0].nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_heavy_samples_are_drawn_more_often(rng):

@@ -1,9 +1,8 @@
 """A bounded sample of any number of samples: which ones, their places alone decide."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,8 @@ from .source import Block
 
 #: What the samples of a reservoir fill at most, 128 MiB: 500,000 patches of 8×8 in float32.
 RESERVOIR_BYTES = 1 << 27
+# Samples that are copied at a time from one reservoir to another.
+_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,24 +67,36 @@ class Reservoir:
         return cls(capacity, block.samples[kept], weight, places[kept], numbers[kept], keys[kept], n)
 
     def __add__(self, other: "Reservoir") -> "Reservoir":
-        n_seen = self.n_seen + other.n_seen
-        if not len(other.keys):
-            return replace(self, n_seen=n_seen)
-        keys, places = (np.concatenate([getattr(r, name) for r in (self, other)]) for name in ("keys", "places"))
+        return Reservoir.merged([self, other])
+
+    @classmethod
+    def merged(cls, parts: Sequence["Reservoir"]) -> "Reservoir":
+        """Return the sum of all parts. Beside them no more samples are held than are kept."""
+        n_seen = sum(part.n_seen for part in parts)
+        filled = [part for part in parts if len(part.keys)] or parts[:1]
+        first = filled[0]
+        if len(filled) == 1:
+            return replace(first, n_seen=n_seen)
+        keys, places, numbers = (
+            np.concatenate([getattr(part, name) for part in filled]) for name in ("keys", "places", "numbers")
+        )
         kept = np.arange(len(keys))
-        if len(keys) > self.capacity:
-            kept = np.argpartition(keys, self.capacity - 1)[: self.capacity]
+        if len(keys) > first.capacity:
+            kept = np.argpartition(keys, first.capacity - 1)[: first.capacity]
         kept = kept[np.argsort(places[kept])]
-        samples = np.empty((len(kept), self.samples.shape[1]), dtype=self.samples.dtype)
-        own = kept < len(self.keys)
-        samples[own] = self.samples[kept[own]]
-        samples[~own] = other.samples[kept[~own] - len(self.keys)]
+        samples = np.empty((len(kept), first.samples.shape[1]), dtype=first.samples.dtype)
+        begin = 0
+        for part in filled:
+            end = begin + len(part.keys)
+            own = np.flatnonzero((kept >= begin) & (kept < end))
+            for i in range(0, len(own), _ROWS):
+                samples[own[i : i + _ROWS]] = part.samples[kept[own[i : i + _ROWS]] - begin]
+            begin = end
         weight: NDArray[np.float64] | None = None
-        if self.weight is not None or other.weight is not None:
-            weights = [np.ones(len(r.keys)) if r.weight is None else r.weight for r in (self, other)]
+        if any(part.weight is not None for part in filled):
+            weights = [np.ones(len(part.keys)) if part.weight is None else part.weight for part in filled]
             weight = np.concatenate(weights)[kept]
-        numbers = np.concatenate([self.numbers, other.numbers])[kept]
-        return Reservoir(self.capacity, samples, weight, places[kept], numbers, keys[kept], n_seen)
+        return cls(first.capacity, samples, weight, places[kept], numbers[kept], keys[kept], n_seen)
 
     def block(self) -> Block:
         """Return the samples as a block: with their weights if it holds all that were seen, else of equal ones.
@@ -122,7 +135,7 @@ class Drawing:
 
     def reservoir(self) -> Reservoir:
         """Return what was drawn."""
-        self._parts = [reduce(add, self._parts)]
+        self._parts = [Reservoir.merged(self._parts)]
         return self._parts[0]
 
 
