@@ -435,14 +435,16 @@ def test_a_killed_process_is_gone_on_from(tmp_path, command):
 
 
 KILL_MANY = """
-import os, signal, sys, time, warnings
+import os, signal, sys, threading, time, warnings
 from pathlib import Path
 import numpy as np
+from tqdm.auto import tqdm
 import convgmm.checkpoint
 sys.path.insert(0, {tests!r})
 from registry import MIXTURES, assert_same
 from test_training import OPTIONS, Parts
 warnings.simplefilter("ignore")
+tqdm.set_lock(threading.RLock())  # its own is shared with forked processes, and one that is killed may hold it
 convgmm.checkpoint._SHARE_OF_TIME = np.inf  # written after every iteration
 path, model, rng = Path("fit"), Path("model"), np.random.default_rng(0)
 n_kills = n_equal = n_while_writing = number = 0
